@@ -1,0 +1,1 @@
+"""One architecture a file, one framework a file; each file is named after its paper."""
