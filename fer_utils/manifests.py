@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MANIFESTS = Path(__file__).parents[1] / "data_manifests"
+
+Expression = Literal[
+    "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt"
+]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Hex32 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class DataError(ValueError):
-    """Data that are missing or not what their manifest says: one sentence naming file and row.
+    """Data that are not what their manifest says: one sentence naming file and row.
 
     Args:
         path: the file or folder at fault.
@@ -14,7 +30,6 @@ class DataError(ValueError):
         row: 1-based data row; the sentence also gives the line, which counts the header.
         expected: what should stand there.
         found: what stands there.
-        header: lines before the first data row.
     """
 
     def __init__(
@@ -25,10 +40,279 @@ class DataError(ValueError):
         row: int | None = None,
         expected: object = None,
         found: object = None,
-        header: int = 1,
     ) -> None:
         self.path, self.problem, self.row = Path(path), problem, row
         self.expected, self.found = expected, found
-        where = f"{path}" if row is None else f"{path}, row {row} (line {row + header})"
+        where = f"{path}" if row is None else f"{path}, row {row} (line {row + 1})"
         compared = "" if expected is None else f": expected {expected}, found {found}"
         super().__init__(f"{where}: {problem}{compared}")
+
+
+class DataMissing(DataError):
+    """Data that are not there at all; the sentence ends with how to obtain them."""
+
+
+class _Model(BaseModel):
+    """A typo in a YAML key is an error, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- data sets --------------------------------------------------------------------------------
+
+
+class Licence(_Model):
+    name: str
+    url: str | None = None
+    redistribution: bool = Field(description="may copies be passed on?")
+
+
+class SourceFile(_Model):
+    path: str = Field(description="below one of the manifest's directories")
+    md5: Hex32 | None = None
+    sha256: Hex64 | None = None
+    size: int | None = Field(None, description="bytes")
+    rows: int | None = Field(None, description="data rows, the header not counted")
+
+
+class Part(_Model):
+    """One part of an official split, or "all" where a set has no parts."""
+
+    source: str | None = Field(None, description="the part's name in the source")
+    count: int | None = Field(None, description="images; None where the user decides")
+    classes: dict[Expression, int] = Field({}, description="images of each expression")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Part:
+        if self.classes and sum(self.classes.values()) != self.count:
+            raise ValueError(f"{sum(self.classes.values())} images in classes, count {self.count}")
+        return self
+
+
+class Variant(_Model):
+    """One form in which the set circulates; the first one found on disk is used."""
+
+    name: str
+    files: tuple[SourceFile, ...] = ()
+    pattern: str | None = Field(None, description="regular expression of the image paths")
+    columns: tuple[str, ...] = Field((), description="header of the table, spaces stripped")
+    splits: dict[str, Part] | None = Field(None, description="where they differ from the set's")
+    note: str | None = None
+
+
+class ExpressionCode(_Model):
+    name: Expression
+    code: int | str = Field(description="how the source writes it")
+
+
+class ImageFormat(_Model):
+    """Images as the source stores them; `load` returns all of them as 48x48 grey."""
+
+    height: int
+    width: int
+    mode: Literal["L", "RGB"]
+    note: str | None = None
+
+
+class Group(_Model):
+    """What must not straddle a split, such as the person shown."""
+
+    derived: str = Field(description="how it is read from the source")
+    count: int | None = None
+
+
+class Faces(_Model):
+    """May faces of the set be shown in a page that anyone can read?"""
+
+    shown: bool
+    subjects: tuple[str, ...] = Field((), description="whose; empty: everyone's, if shown at all")
+    wording: str = Field(description="why, and the notice that must stand beside them")
+
+
+class DatasetManifest(_Model):
+    """All that the project states about a data set without having it."""
+
+    name: Slug
+    title: str
+    about: str
+    licence: Licence
+    citations: tuple[str, ...] = Field(description="keys in the book's bibliography")
+    homepage: str
+    obtain: str = Field(description="how to get it, one paragraph")
+    directories: tuple[str, ...] = Field(description="looked for below the data root, in order")
+    variants: tuple[Variant, ...]
+    classes: tuple[ExpressionCode, ...]
+    image: ImageFormat
+    splits: dict[str, Part]
+    groups: dict[Literal["subject", "sequence"], Group] = {}
+    faces: Faces
+    notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.classes)
+
+    @model_validator(mode="after")
+    def _classes_agree(self) -> DatasetManifest:
+        _refuse_duplicates("class", self.class_names)
+        _refuse_duplicates("class code", [entry.code for entry in self.classes])
+        for part in self.splits.values():
+            if extra := set(part.classes) - set(self.class_names):
+                raise ValueError(f"counts of {sorted(extra)}, which are not among the classes")
+        return self
+
+
+def dataset_names() -> tuple[str, ...]:
+    """The data sets that have a manifest, in alphabetical order."""
+    return _names("datasets")
+
+
+@cache
+def load_manifest(name: str) -> DatasetManifest:
+    """Read and check the manifest of a data set.
+
+    Args:
+        name: one of `dataset_names()`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: no such manifest, or one that breaks a rule above.
+    """
+    return _read("datasets", name, DatasetManifest, "name")
+
+
+# ---- published results ------------------------------------------------------------------------
+
+
+class TestSize(_Model):
+    """A test-set size that a printed number may be on, where the paper does not say."""
+
+    __test__ = False  # not a pytest class
+
+    n: int
+    note: str
+
+
+class PublishedCell(_Model):
+    """One number of one table, as printed and as data."""
+
+    id: Slug
+    row: str
+    column: str
+    value: float | None = Field(description="in `unit`; None where the paper prints none")
+    printed: str = Field(description="the exact characters on the page")
+    unit: str = Field(description='"percent", "fraction", "count", "multiplications", ...')
+    kind: Literal["own", "cited"] = Field(description="the paper's own result, or someone else's")
+    metric: str
+    dataset: str | None = Field(None, description="a manifest's name")
+    n_test: tuple[TestSize, ...] = ()
+    margin: float | None = Field(None, ge=0, description="in `unit`; None: not compared")
+    margin_reason: str | None = None
+    select: dict[str, Any] = Field({}, description="record fields that choose the runs")
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PublishedCell:
+        if self.margin is not None and (self.kind != "own" or self.value is None):
+            raise ValueError(f"{self.id}: only an own result with a value can have a margin")
+        if self.value is not None:
+            self._in_range()
+            self._as_printed()
+        return self
+
+    def _in_range(self) -> None:
+        limit = {"percent": 100, "fraction": 1}.get(self.unit)
+        if limit is not None and not 0 <= self.value <= limit:
+            raise ValueError(f"{self.id}: {self.value} is no {self.unit}")
+
+    def _as_printed(self) -> None:
+        """A plain number must be the one that is printed: catches slips of the pen."""
+        if re.fullmatch(r"[\d,]*\.?\d+\s*%?", self.printed):
+            printed = float(self.printed.replace(",", "").rstrip("% "))
+            if printed != self.value:
+                raise ValueError(f"{self.id}: value {self.value}, printed {self.printed!r}")
+
+
+class PublishedTable(_Model):
+    id: str = Field(description='as the paper calls it, such as "Table II"')
+    page: int | str | None = None
+    caption: str
+    cells: tuple[PublishedCell, ...]
+
+
+class PublishedPaper(_Model):
+    """What a paper printed, cell by cell, with the margins fixed before our runs."""
+
+    paper: str = Field(description="key in the book's bibliography")
+    title: str
+    authors: tuple[str, ...]
+    year: int
+    venue: str
+    doi: str | None = None
+    url: str | None = None
+    framework: str
+    tables: tuple[PublishedTable, ...]
+
+    @property
+    def cells(self) -> tuple[PublishedCell, ...]:
+        """Every cell of every table, in printed order."""
+        return tuple(cell for table in self.tables for cell in table.cells)
+
+    @model_validator(mode="after")
+    def _cells_agree(self) -> PublishedPaper:
+        _refuse_duplicates("cell id", [cell.id for cell in self.cells])
+        unknown = {cell.dataset for cell in self.cells} - {None, *dataset_names()}
+        if unknown:
+            raise ValueError(f"data sets without a manifest: {sorted(unknown)}")
+        return self
+
+
+def published_papers() -> tuple[str, ...]:
+    """The papers whose printed results are on file, in alphabetical order."""
+    return _names("published")
+
+
+@cache
+def load_published(paper: str) -> PublishedPaper:
+    """Read and check what a paper printed.
+
+    Args:
+        paper: one of `published_papers()`.
+
+    Returns:
+        Its tables.
+
+    Raises:
+        ValueError: no such file, or one that breaks a rule above.
+    """
+    return _read("published", paper, PublishedPaper, "paper")
+
+
+# ---- reading ----------------------------------------------------------------------------------
+
+
+def _names(kind: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (MANIFESTS / kind).glob("*.yaml")))
+
+
+def _read(kind: str, name: str, model: type[_Model], key: str) -> Any:
+    """The model in `data_manifests/<kind>/<name>.yaml`, whose field `key` must be `name`."""
+    if name not in _names(kind):
+        raise ValueError(f"{name!r} is not one of {', '.join(_names(kind))}")
+    path = MANIFESTS / kind / f"{name}.yaml"
+    try:
+        read = model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if getattr(read, key) != name:
+            raise ValueError(f"{key} is {getattr(read, key)!r}, the file is called {name!r}")
+    except ValueError as error:
+        error.add_note(f"in {path}")
+        raise
+    return read
+
+
+def _refuse_duplicates(what: str, values: Any) -> None:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{what} not unique: {', '.join(map(str, repeated))}")
