@@ -1,0 +1,62 @@
+# The short commands. Each sets up what it needs, and costs nothing where that is done already:
+#   make book    the chapters executed on the embedded synthetic faces, and the book built
+#   make test    everything that has to hold: style, unit tests, chapters, book, book tests
+#   make check   style and unit tests only
+#   make lab     JupyterLab on the chapters
+#   make setup   only .venv
+#   make clean   what the others generated, .venv excepted
+
+.DEFAULT_GOAL := book
+.PHONY: book test check lab setup clean unit-tests style chapters-and-book
+.NOTPARALLEL:  # under -j, two targets would build the same book at once
+
+# 3.11 before 3.12: the committed results were computed with it.
+PYTHON = python3.11 python3.12 python3 python
+BIN := .venv/bin
+
+# TensorFlow's start-up messages bury what matters.
+export TF_CPP_MIN_LOG_LEVEL := 3
+# A kernel of the same name in the home folder would run the chapters instead of .venv's.
+export JUPYTER_PREFER_ENV_PATH := 1
+# Without it each Jupyter command warns that its folders will move.
+export JUPYTER_PLATFORM_DIRS := 1
+# Packages from the home folder or from these paths would shadow the locked ones.
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME
+
+book: chapters-and-book
+
+test: style unit-tests chapters-and-book
+	@echo "Book tests"
+	@$(BIN)/python -m pytest -q tests/test_book.py
+	@echo "All tests passed."
+
+check: style unit-tests
+	@echo "All checks passed."
+
+style: setup
+	@echo "Style"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ."; exit 1; }
+
+unit-tests: setup
+	@echo "Unit tests"
+	@$(BIN)/python -m pytest -q --ignore=tests/test_book.py
+
+chapters-and-book: setup
+	@$(BIN)/python tools/build_book.py --profile smoke
+
+lab: setup
+	@$(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) notebooks
+
+setup:
+	@for python in $(PYTHON); do \
+	  if "$$python" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	    >/dev/null 2>&1; then exec "$$python" tools/set_up.py; fi; done; \
+	echo "Python 3.11 or 3.12 with its venv module is needed, and none was found: install it" \
+	  "(Debian, Ubuntu: apt-get install python3 python3-venv) or name one:" \
+	  "make book PYTHON=/path/to/python3.11" >&2; exit 1
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find fer_utils tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,148 @@
+"""Make .venv hold what requirements.lock says, and this package in it. Run by the Makefile.
+
+Costs nothing when it already does: .venv/set-up.done says what was installed, and for which
+folder. An install that did not reach its end, and a checkout that has been moved (a venv and an
+editable install name their folder), start from an empty .venv.
+Standard library only: this runs before anything is installed.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin/python"
+LOCK = ROOT / "requirements.lock"
+DONE = VENV / "set-up.done"
+UNFINISHED = VENV / "set-up.unfinished"
+LOG = VENV / "set-up.log"
+
+ENVIRONMENT = {
+    **os.environ,
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_PROGRESS_BAR": "off",
+    "PIP_REQUIRE_VIRTUALENV": "0",
+    "PIP_USER": "0",  # a user-wide `user = true` makes pip refuse to install into a venv
+}
+
+
+def fingerprint() -> str:
+    """What .venv depends on: the folder, then the files."""
+    files = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    return f"{ROOT}\n{hashlib.sha256(files).hexdigest()}\n"
+
+
+def works(*command: str) -> bool:
+    """Whether .venv's Python is there and runs the command without an error."""
+    if not PYTHON.exists():
+        return False
+    return subprocess.run([PYTHON, *command], capture_output=True).returncode == 0
+
+
+def usable() -> bool:
+    """Whether .venv can be brought up to date, or has to be made anew."""
+    if UNFINISHED.exists() or (DONE.exists() and DONE.read_text().split("\n")[0] != str(ROOT)):
+        return False
+    right_version = "import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))"
+    return works("-c", right_version) and works("-m", "pip", "--version")
+
+
+def pip(*arguments: str, say=None) -> None:
+    """Run pip with its output in the log. `say` turns the log so far into one line of progress."""
+    terminal = sys.stderr.isatty()
+    started, spoke = time.monotonic(), 0.0
+    with LOG.open("a") as log:  # a wall of noise when all goes well
+        process = subprocess.Popen(
+            [PYTHON, "-m", "pip", *arguments], stdout=log, stderr=log, env=ENVIRONMENT, cwd=ROOT
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                if say and time.monotonic() - spoke > (0.5 if terminal else 15):
+                    spoke = time.monotonic()
+                    minutes, seconds = divmod(int(spoke - started), 60)
+                    line = f"  {minutes}:{seconds:02d}  {say()}"[:78]
+                    line = f"\r\033[K{line}" if terminal else f"{line}\n"
+                    print(line, end="", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
+    if say and terminal:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    if process.returncode:
+        tail = "\n".join(LOG.read_text(errors="replace").splitlines()[-12:])
+        sys.exit(f"{tail}\n\nSet-up failed: pip could not do its part; all it said: {LOG}")
+
+
+def progress() -> str:
+    """One line for the eye: how many of the lock's packages pip has come to, then installed."""
+    total = sum(line[:1].isalnum() for line in LOCK.read_text().splitlines())
+    log = LOG.read_text(errors="replace")
+    if "Installing collected packages" in log:
+        installed = sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
+        return f"unpacking  {min(installed, total)} of about {total} packages"
+    names = re.findall(r"^(?:Collecting|Requirement already satisfied:) ([\w.-]+)", log, re.M)
+    return f"fetching  {min(len(set(names)), total)} of about {total}  {names[-1] if names else ''}"
+
+
+def version_of(name: str) -> str:
+    found = re.search(rf"^{re.escape(name)}==(\S+)", LOCK.read_text(), re.M)
+    if not found:
+        sys.exit(f"requirements.lock does not pin {name}.")
+    return found[1]
+
+
+def make_cv2_importable() -> None:
+    """OpenCV's usual wheel wants libGL and libxcb, which a bare server lacks; its headless twin
+    has all but the windows."""
+    if works("-c", "import cv2"):
+        return
+    version = version_of("opencv-python")
+    print(
+        f"  no libGL here: opencv-python-headless {version} instead of opencv-python", flush=True
+    )
+    # Both own the folder cv2/: the twin must come after the other is gone, and without its
+    # dependencies, which the lock has settled.
+    pip("uninstall", "--yes", "opencv-python", "opencv-python-headless")
+    pip("install", "--no-deps", f"opencv-python-headless=={version}")
+    if not works("-c", "import cv2"):
+        sys.exit("Set-up failed: OpenCV cannot be imported, not even without its windows.")
+
+
+def main() -> None:
+    wanted = fingerprint()
+    if DONE.exists() and DONE.read_text() == wanted and works("-c", ""):
+        return
+
+    if usable():
+        print("Bringing .venv up to requirements.lock", flush=True)
+    else:
+        version = ".".join(map(str, sys.version_info[:3]))
+        print(f"Setting up .venv with Python {version} (once; several minutes)", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    DONE.unlink(missing_ok=True)
+    UNFINISHED.touch()
+    LOG.write_text("")
+
+    pip("install", "--requirement", str(LOCK), say=progress)
+    # The lock's setuptools builds it: a build of its own would fetch one that nobody pinned.
+    pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    make_cv2_importable()
+
+    UNFINISHED.unlink()
+    DONE.write_text(wanted)
+    print("Set-up done.", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nSet-up interrupted; the next call starts it again.")
