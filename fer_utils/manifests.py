@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from functools import cache
@@ -52,6 +53,39 @@ class DataMissing(DataError):
     """Data that are not there at all; the sentence ends with how to obtain them."""
 
 
+def require_file(path: Path) -> None:
+    """Refuse whatever is not a regular file with something in it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: nothing, a folder, a device or an empty file is there.
+    """
+    if path.is_dir():
+        raise DataError(path, "a file belongs here, this is a folder")
+    if not path.exists():
+        raise DataError(path, "no such file")
+    if not path.is_file():
+        raise DataError(path, "a regular file belongs here")
+    if path.stat().st_size == 0:
+        raise DataError(path, "the file is empty")
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """Hash of a file's bytes.
+
+    Args:
+        path: the file.
+        algorithm: "sha256" or "md5".
+
+    Returns:
+        Hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
 class _Model(BaseModel):
     """A typo in a YAML key is an error, and nothing changes after reading."""
 
@@ -94,7 +128,8 @@ class Variant(_Model):
 
     name: str
     files: tuple[SourceFile, ...] = ()
-    pattern: str | None = Field(None, description="regular expression of the image paths")
+    glob: str | None = Field(None, description="finds the images of a set without tables")
+    pattern: str | None = Field(None, description="regular expression of their paths")
     columns: tuple[str, ...] = Field((), description="header of the table, spaces stripped")
     splits: dict[str, Part] | None = Field(None, description="where they differ from the set's")
     note: str | None = None
@@ -137,7 +172,7 @@ class DatasetManifest(_Model):
     about: str
     licence: Licence
     citations: tuple[str, ...] = Field(description="keys in the book's bibliography")
-    homepage: str
+    homepage: str | None = None
     obtain: str = Field(description="how to get it, one paragraph")
     directories: tuple[str, ...] = Field(description="looked for below the data root, in order")
     variants: tuple[Variant, ...]
