@@ -105,9 +105,7 @@ def make_cv2_importable() -> None:
     if works("-c", "import cv2"):
         return
     version = version_of("opencv-python")
-    print(
-        f"  no libGL here: opencv-python-headless {version} instead of opencv-python", flush=True
-    )
+    print(f"  no libGL here: opencv-python-headless {version} instead of opencv-python", flush=True)
     # Both own the folder cv2/: the twin must come after the other is gone, and without its
     # dependencies, which the lock has settled.
     pip("uninstall", "--yes", "opencv-python", "opencv-python-headless")
