@@ -1,0 +1,144 @@
+"""One run from loaded data to a record: train, choose on validation, score the test part once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_utils import metrics, provenance, records
+from fer_utils.complexity import multiply_accumulates
+from fer_utils.datasets import FaceDataset
+from fer_utils.splits import Split
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run leaves behind.
+
+    Args:
+        record: of what was done and what came out.
+        probabilities: float32 (N, K) of the test part.
+        labels: int64 (N,) of the test part.
+        model: with the chosen epoch's weights.
+    """
+
+    record: records.RunRecord
+    probabilities: np.ndarray
+    labels: np.ndarray
+    model: Any
+
+
+def run_keras(
+    *,
+    paper: str,
+    label: str,
+    profile: records.Profile,
+    parameters: dict,
+    data: FaceDataset,
+    split: Split,
+    build: Callable[[], Any],
+    entry_points: tuple[str, ...],
+    work: Path,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    augment: Callable | None = None,
+    select: str = "val_accuracy",
+    learning_rate: Callable[[int], float] | None = None,
+    threads: int = 0,
+) -> Run:
+    """Train a Keras model on one split and score it.
+
+    Args:
+        paper: bibkey of the paper.
+        label: what a person calls the run; a hash is added.
+        profile: smoke, trial or full; see `records.write`.
+        parameters: every choice that makes this run, JSON-ready; the record keeps it, `published`
+            tables select by it, and a checkpoint made with other parameters is not picked up.
+        data: all images.
+        split: rows of its three parts.
+        build: returns a compiled model; called after seeding.
+        entry_points: the package's functions that make the numbers, for the record's code hash.
+        work: below it the run keeps its checkpoints, by name.
+        epochs, batch_size, seed, augment, select, learning_rate: see `keras_loop.fit`.
+        threads: cores to use, 0 for all.
+
+    Returns:
+        The record, not yet written, the test probabilities and the model.
+    """
+    from fer_utils.training import keras_loop
+
+    parts = {name: data.subset(getattr(split, name)) for name in ("train", "val", "test")}
+    code = provenance.code_hash(entry_points)
+    data_hash = records.array_hash(data.images, data.labels)
+    split_hash = records.array_hash(split.train, split.val, split.test)
+    run = records.run_name(label, parameters, data_hash, split_hash, code)
+
+    keras_loop.prepare(seed, threads)
+    model = build()
+    started = time.perf_counter()
+    fit = keras_loop.fit(
+        model,
+        parts["train"],
+        parts["val"],
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        folder=Path(work) / run,
+        augment=augment,
+        select=select,
+        learning_rate=learning_rate,
+    )
+    trained = time.perf_counter()
+    val = keras_loop.predict(model, parts["val"].images)
+    test = keras_loop.predict(model, parts["test"].images)
+    predicted = time.perf_counter()
+
+    scores = {
+        "val": metrics.score(parts["val"].labels, val, data.class_names),
+        "test": metrics.score(parts["test"].labels, test, data.class_names),
+    }
+    seconds = fit.history["seconds"]
+    record = records.RunRecord(
+        paper=paper,
+        run=run,
+        profile=profile,
+        parameters=parameters,
+        seed=seed,
+        data=records.DataUsed(
+            name=data.name,
+            images=len(data),
+            classes=data.class_names,
+            sources=data.hashes,
+            sha256=data_hash,
+        ),
+        split=records.SplitUsed(
+            name=split.name,
+            description=split.description,
+            seed=split.seed,
+            sizes={name: len(part) for name, part in parts.items()},
+            sha256=split_hash,
+        ),
+        model=records.ModelUsed(
+            parameters=model.count_params(), multiply_accumulates=multiply_accumulates(model)
+        ),
+        selection=records.Selection(rule=fit.selection, epoch=fit.best_epoch),
+        metrics=scores,
+        history=fit.history,
+        timings={
+            "training": sum(seconds),
+            "this_call": trained - started,
+            "epoch": float(np.median(seconds)),
+            "prediction": predicted - trained,
+        },
+        device={**provenance.device(), "threads": threads},
+        versions=provenance.versions(),
+        code=records.Code(entry_points=entry_points, sha256=code, **provenance.commit()),
+        created=records.now(),
+    )
+    return Run(record, test, parts["test"].labels, model)

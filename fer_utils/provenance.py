@@ -1,0 +1,178 @@
+"""Where a number comes from: versions, commit, machine, and a hash of the code that made it.
+
+The code hash covers the functions that a run calls and whatever in `fer_utils` they reach, found
+by reading the source. Comments, docstrings and functions that the run does not use leave it
+unchanged, so a record goes stale when its number could have moved and not before.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = "fer_utils"
+SOURCE = Path(__file__).parents[1]
+LIBRARIES = ("keras", "tensorflow", "torch", "numpy", "scikit-learn", "opencv-python", "dlib-bin")
+
+
+def code_hash(entry_points: tuple[str, ...], source: Path = SOURCE) -> str:
+    """sha256 of every definition that the entry points reach inside the package.
+
+    Args:
+        entry_points: such as "fer_utils.models.yengikand2023:build"; a name alone after the colon.
+        source: the folder that holds the package.
+
+    Returns:
+        64 hexadecimal digits, the same on every supported Python version.
+
+    Raises:
+        ValueError: an entry point that does not exist.
+    """
+    reached: dict[str, str] = {}
+    waiting = list(entry_points)
+    while waiting:
+        entry = waiting.pop()
+        if entry in reached:
+            continue
+        module, _, name = entry.partition(":")
+        definitions, imports = _module(source, module)
+        if name not in definitions:
+            raise ValueError(f"{entry}: no such definition in {module}")
+        node = definitions[name]
+        reached[entry] = _canonical(node)
+        waiting += _references(node, module, definitions, imports, source)
+    lines = [f"{entry} {text}" for entry, text in sorted(reached.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _references(node, module, definitions, imports, source) -> list[str]:
+    """The package's definitions that a definition names, as entry points."""
+    found = []
+    for part in _walk(node):
+        if isinstance(part, ast.Name):
+            if part.id in definitions:
+                found.append(f"{module}:{part.id}")
+            elif part.id in imports and imports[part.id][1]:
+                found.append("{}:{}".format(*imports[part.id]))
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+            origin = imports.get(part.value.id)
+            if origin and not origin[1] and part.attr in _module(source, origin[0])[0]:
+                found.append(f"{origin[0]}:{part.attr}")
+        elif isinstance(part, ast.ImportFrom) and (part.module or "").startswith(PACKAGE):
+            for alias in part.names:
+                if alias.name in _module(source, part.module)[0]:
+                    found.append(f"{part.module}:{alias.name}")
+    return found
+
+
+def _walk(node):
+    """Every node below, types of arguments and results left out: they move no number."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if _is_type(node, name):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _walk(child)
+
+
+def _is_type(node, field: str) -> bool:
+    return field == "returns" or (field == "annotation" and isinstance(node, ast.arg))
+
+
+@cache
+def _module(source: Path, module: str) -> tuple[dict[str, ast.AST], dict[str, tuple[str, str]]]:
+    """A module's top-level definitions, and what it imports from the package, by name."""
+    base = source.joinpath(*module.split("."))
+    path = base.with_suffix(".py") if base.with_suffix(".py").exists() else base / "__init__.py"
+    if not path.exists():
+        raise ValueError(f"{module}: no such module")
+    definitions: dict[str, ast.AST] = {}
+    imports: dict[str, tuple[str, str]] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            definitions[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for name in ast.walk(target):
+                    if isinstance(name, ast.Name):
+                        definitions[name.id] = node
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                inner = source.joinpath(*whole.split("."))
+                is_module = inner.with_suffix(".py").exists() or inner.is_dir()
+                imports[alias.asname or alias.name] = (
+                    (whole, "") if is_module else (node.module, alias.name)
+                )
+    return definitions, imports
+
+
+def _canonical(node) -> str:
+    """A syntax tree as text, without docstrings and without what Python versions add empty."""
+    if isinstance(node, ast.AST):
+        fields = []
+        for name, value in ast.iter_fields(node):
+            if value is None or value == [] or name in ("ctx", "kind", "type_comment"):
+                continue
+            if _is_type(node, name):
+                continue
+            if name == "body" and isinstance(value, list) and _is_docstring(value[0]):
+                value = value[1:]
+            fields.append(f"{name}={_canonical(value)}")
+        return f"{type(node).__name__}({','.join(fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_canonical, node))}]"
+    return repr(node)
+
+
+def _is_docstring(node) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that can move a number."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit(source: Path = SOURCE) -> dict:
+    """The git commit and whether tracked files differ from it; None where there is no git."""
+
+    def git(*words: str) -> str:
+        run = subprocess.run(["git", "-C", source, *words], capture_output=True, text=True)
+        if run.returncode:
+            raise OSError(run.stderr)
+        return run.stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(changes)}
+    except OSError:
+        return {"commit": None, "modified": None}
+
+
+def device() -> dict:
+    """Processor, cores and memory, without a name that tells whose machine it is."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(line.split(":", 1)[1].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        pass
+    return {"kind": "cpu", "model": model, "cores": os.cpu_count()}

@@ -1,0 +1,223 @@
+"""One record a run: all that a verdict needs, written once and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fer_utils import provenance
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+Profile = Literal["smoke", "trial", "full"]
+
+
+class RecordError(ValueError):
+    """A record that cannot be written or read; one sentence naming the file."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataUsed(_Part):
+    name: str = Field(description="the manifest's name")
+    images: int
+    classes: tuple[str, ...]
+    sources: dict[str, str] = Field(description="sha256 of each source file")
+    sha256: str = Field(description="of images and labels as loaded")
+
+
+class SplitUsed(_Part):
+    name: str
+    description: str
+    seed: int | None
+    sizes: dict[str, int] = Field(description="images in train, val and test")
+    sha256: str = Field(description="of the rows of each part")
+
+
+class ModelUsed(_Part):
+    parameters: int
+    multiply_accumulates: int = Field(description="for one image")
+
+
+class Selection(_Part):
+    rule: str = Field(description="what chose the checkpoint; never the test part")
+    epoch: int = Field(description="1-based")
+
+
+class Code(_Part):
+    entry_points: tuple[str, ...]
+    sha256: str
+    commit: str | None
+    modified: bool | None = Field(description="tracked files differed from the commit")
+
+
+class RunRecord(_Part):
+    """Parameters, data, split, model, choice of checkpoint, metrics and circumstances of a run.
+
+    Metrics are what `metrics.score` returns for each part; fractions, not percent. History is a
+    list an epoch. Seconds are wall-clock seconds.
+    """
+
+    format: Literal[1] = 1
+    paper: str
+    run: str = Field(description="the record's name: what was run, and a hash of all that made it")
+    profile: Profile
+    parameters: dict[str, Any]
+    seed: int
+    data: DataUsed
+    split: SplitUsed
+    model: ModelUsed
+    selection: Selection
+    metrics: dict[str, dict]
+    history: dict[str, list[float]]
+    timings: dict[str, float]
+    device: dict[str, Any]
+    versions: dict[str, str]
+    code: Code
+    created: str = Field(description="UTC, ISO 8601")
+    probabilities: str | None = Field(None, description="sha256 of the file beside the record")
+
+    @model_validator(mode="after")
+    def _synthetic_is_smoke(self) -> RunRecord:
+        if self.data.name == "synthetic" and self.profile != "smoke":
+            raise ValueError("a run on synthetic faces is a smoke run")
+        return self
+
+
+def run_name(label: str, parameters: dict, data: str, split: str, code: str) -> str:
+    """A name that changes whenever the run's numbers could: label and 8 hexadecimal digits.
+
+    Args:
+        label: what a person calls the run, such as "fer2013-depthwise-seed0".
+        parameters: JSON-ready.
+        data, split, code: the three hashes.
+    """
+    made_of = json.dumps([parameters, data, split, code], sort_keys=True)
+    return f"{label}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def array_hash(*arrays: np.ndarray) -> str:
+    """sha256 over dtype, shape and bytes of each array."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def write(
+    record: RunRecord, probabilities: np.ndarray | None, labels: np.ndarray | None, folder: Path
+) -> Path:
+    """Write a record as `<folder>/<paper>/<run>.json`, the test probabilities beside it.
+
+    The probabilities come first and the record last, each in one step, so a record that can be
+    read is whole. Nothing is ever overwritten.
+
+    Args:
+        record: its `probabilities` is filled in here.
+        probabilities: float32 (N, K) of the test part in the split's row order; None for none.
+        labels: int64 (N,) of the same rows.
+        folder: `RESULTS` for records that verdicts read, which takes full runs alone.
+
+    Returns:
+        The record's path.
+
+    Raises:
+        RecordError: a smoke or trial run into `RESULTS`, or a record of that name exists.
+    """
+    folder = Path(folder)
+    if record.profile != "full" and folder.resolve().is_relative_to(RESULTS.resolve()):
+        raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
+    path = folder / record.paper / f"{record.run}.json"
+    if path.exists():
+        raise RecordError(f"{path} exists; a record is never overwritten")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if probabilities is not None:
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            probabilities=probabilities.astype(np.float32),
+            labels=labels.astype(np.uint8),
+        )
+        content = buffer.getvalue()
+        record = record.model_copy(update={"probabilities": hashlib.sha256(content).hexdigest()})
+        _write_once(path.with_suffix(".npz"), content, replace=True)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    _write_once(path, f"{text}\n".encode())
+    return path
+
+
+def _write_once(path: Path, content: bytes, replace: bool = False) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)  # unlike replace, fails where another process was first
+    except FileExistsError:
+        raise RecordError(f"{path} exists; a record is never overwritten") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> RunRecord:
+    """Read one record.
+
+    Raises:
+        RecordError: no such file, or not a record.
+    """
+    try:
+        return RunRecord.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RecordError(f"{path}: not a run record ({str(error).splitlines()[0]})") from None
+
+
+def read_all(paper: str, folder: Path = RESULTS) -> list[RunRecord]:
+    """Every record of a paper, in the order of their names."""
+    return [read(path) for path in sorted((Path(folder) / paper).glob("*.json"))]
+
+
+def read_probabilities(record: RunRecord, folder: Path = RESULTS) -> tuple[np.ndarray, np.ndarray]:
+    """Test probabilities float32 (N, K) and labels int64 (N,) of a record.
+
+    Raises:
+        RecordError: the file is missing or is not the one the record was written with.
+    """
+    path = Path(folder) / record.paper / f"{record.run}.npz"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != record.probabilities:
+        raise RecordError(f"{path}: not the file that the record {record.run} was written with")
+    with np.load(io.BytesIO(content)) as arrays:
+        return arrays["probabilities"], arrays["labels"].astype(np.int64)
+
+
+def is_stale(record: RunRecord) -> bool:
+    """Whether the code that made a record has changed since."""
+    try:
+        return provenance.code_hash(record.code.entry_points) != record.code.sha256
+    except ValueError:  # an entry point is gone
+        return True

@@ -1,0 +1,1 @@
+"""One training loop a framework, with the same few names: `fit`, `predict`, `prepare`."""

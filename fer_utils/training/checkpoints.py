@@ -1,0 +1,88 @@
+"""Checkpoints that survive a kill at any moment; every training loop keeps its own in one folder.
+
+A folder holds `state.json`, which names the two weight files that count (the last epoch's and the
+best one's), and those files. The state is replaced in one step after its files are complete, so
+that whatever is read back is one whole epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+class CheckpointError(RuntimeError):
+    """A folder whose checkpoints belong to another run or cannot be read."""
+
+
+def load_state(folder: Path, run: dict) -> dict | None:
+    """The state saved last, or None where there is none.
+
+    Args:
+        folder: a folder of `save_state`, or one that does not exist yet.
+        run: what the caller is about to train, compared with what the folder was made for.
+
+    Raises:
+        CheckpointError: the folder belongs to another run, or is damaged.
+    """
+    path = folder / "state.json"
+    if not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text())
+        missing = [name for name in (state["last"], state["best"]) if not (folder / name).is_file()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: no readable checkpoint ({error}); delete {folder}"
+        ) from None
+    if missing:
+        raise CheckpointError(f"{path}: {missing[0]} is missing; delete {folder} to start again")
+    if state["run"] != run:
+        different = sorted(
+            key for key in {*run, *state["run"]} if run.get(key) != state["run"].get(key)
+        )
+        raise CheckpointError(f"{path}: made by a run with another {', '.join(different)}")
+    return state
+
+
+def save_state(
+    folder: Path, state: dict, write_weights: Callable[[Path], None], *, best: bool, suffix: str
+) -> dict:
+    """Write this epoch's weights, then the state that names them, then drop what it replaces.
+
+    Args:
+        folder: made if it does not exist.
+        state: JSON-ready, with "run" and "epoch" (epochs finished).
+        write_weights: writes the weights to the path it is given.
+        best: whether this epoch is the best so far.
+        suffix: ending of the weight files, such as ".keras".
+
+    Returns:
+        The state as written, with "last" and "best" file names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = f"epoch-{state['epoch']:04d}{suffix}"
+    unfinished = folder / f"unfinished{suffix}"
+    write_weights(unfinished)
+    os.replace(unfinished, folder / last)
+    state = {**state, "last": last, "best": last if best else state["best"]}
+    write_atomically(folder / "state.json", json.dumps(state, indent=1).encode())
+    for path in folder.glob(f"epoch-*{suffix}"):
+        if path.name not in (state["last"], state["best"]):
+            path.unlink()
+    return state
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""The training loop for the chapters in Keras."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from fer_utils.datasets import FaceDataset
+from fer_utils.training.checkpoints import load_state, save_state
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished training.
+
+    Args:
+        history: loss, accuracy, val_loss, val_accuracy (fractions) and seconds of every epoch.
+        best_epoch: 1-based; the epoch whose weights the model now has.
+        selection: the rule that chose it, in words for the record.
+    """
+
+    history: dict[str, list[float]]
+    best_epoch: int
+    selection: str
+
+
+def prepare(seed: int, threads: int = 0) -> None:
+    """Fix what can vary before a model is built: seeds, and the operations' own order.
+
+    Args:
+        seed: of the first weights; epochs draw from (seed, epoch), see `fit`.
+        threads: cores that TensorFlow may use, 0 for all; only before its first operation.
+    """
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if threads != tf.config.threading.get_intra_op_parallelism_threads():
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.experimental.enable_op_determinism()
+
+
+def fit(
+    model: keras.Model,
+    train: FaceDataset,
+    val: FaceDataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    folder: Path,
+    augment: Augment | None = None,
+    select: str = "val_accuracy",
+    learning_rate: Callable[[int], float] | None = None,
+) -> Fit:
+    """Train, keep the chosen epoch's weights, and carry on where an earlier call was cut off.
+
+    Everything an epoch draws (order, augmentation, dropout) depends on (seed, epoch) alone, so a
+    run that was killed and started again ends with the numbers of an undisturbed one.
+
+    Args:
+        model: compiled; its loss sees targets float32 (N, K).
+        train: images to learn from; `targets` where the set has them, else one-hot labels.
+        val: images that choose the epoch, never the test part.
+        epochs: how many in all, those of an earlier call included.
+        batch_size: images a step.
+        seed: of order, augmentation and dropout.
+        folder: where the checkpoints are and go.
+        augment: from uint8 (N, H, W, 1) and a generator to the same shape; None for none.
+        select: "val_accuracy" keeps the earliest epoch with the highest, "last" the last one.
+        learning_rate: from the 0-based epoch to the rate; None leaves the optimizer's.
+
+    Returns:
+        The history and the chosen epoch; `model` has its weights.
+
+    Raises:
+        CheckpointError: `folder` belongs to a run with other settings.
+        ValueError: `select` is neither rule.
+    """
+    if select not in ("val_accuracy", "last"):
+        raise ValueError(f"select {select!r}: one of val_accuracy, last")
+    run = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "select": select,
+        "images": len(train),
+    }
+    state = load_state(folder, run) or {"run": run, "epoch": 0, "history": {}, "best": None}
+    if state["epoch"]:
+        restore(model, folder / state["last"])
+    targets, val_targets = one_hot(train), one_hot(val)
+
+    batches = -(-len(train) // batch_size)
+    bar = tqdm(
+        total=epochs * batches, initial=state["epoch"] * batches, unit="batch", mininterval=2
+    )
+    for epoch in range(state["epoch"], epochs):
+        started = time.perf_counter()
+        bar.set_description(f"epoch {epoch + 1}/{epochs}")
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(len(train))
+        images = train.images[order]
+        _seed_dropout(model, rng)
+        if learning_rate is not None:
+            model.optimizer.learning_rate = learning_rate(epoch)
+        logs = model.fit(
+            images if augment is None else augment(images, rng),
+            targets[order],
+            batch_size=batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.update())
+            ],
+        ).history
+        loss, accuracy = model.evaluate(val.images, val_targets, batch_size=256, verbose=0)
+        figures = {
+            "loss": logs["loss"][0],
+            "accuracy": logs["accuracy"][0],
+            "val_loss": loss,
+            "val_accuracy": accuracy,
+            "seconds": time.perf_counter() - started,
+        }
+        earlier = state["history"].get("val_accuracy", [])
+        state["history"] = {k: [*state["history"].get(k, []), float(v)] for k, v in figures.items()}
+        state["epoch"] = epoch + 1
+        best = select == "last" or not earlier or accuracy > max(earlier)
+        state = save_state(folder, state, model.save, best=best, suffix=".keras")
+        bar.set_postfix(val_accuracy=f"{accuracy:.4f}", best=f"{max([*earlier, accuracy]):.4f}")
+    bar.close()
+
+    restore(model, folder / state["best"])
+    best_epoch = int(state["best"].removeprefix("epoch-").removesuffix(".keras"))
+    rules = {"val_accuracy": "highest accuracy on the validation part", "last": "last epoch"}
+    return Fit(state["history"], best_epoch, rules[select])
+
+
+def predict(model: keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Probabilities float32 (N, K) of images uint8 (N, H, W, 1)."""
+    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype=np.float32)
+
+
+def one_hot(data: FaceDataset) -> np.ndarray:
+    """Targets float32 (N, K): the set's own distributions, or its labels as 0 and 1."""
+    targets = getattr(data, "targets", None)
+    if targets is not None:
+        return targets
+    if data.labels.min(initial=0) < 0:
+        raise ValueError(f"{data.name}: images without a label cannot be trained on")
+    return np.eye(len(data.class_names), dtype=np.float32)[data.labels]
+
+
+def restore(model: keras.Model, path: Path | str) -> None:
+    """Put weights and optimizer state of a `.keras` file into a compiled model."""
+    model.optimizer.build(model.trainable_variables)  # or its state would be left out
+    model.load_weights(os.fspath(path))
+
+
+def _seed_dropout(model: keras.Model, rng: np.random.Generator) -> None:
+    """Give every dropout layer a state drawn from `rng`: `.keras` files do not keep it."""
+    for layer in model.layers:
+        if (generator := getattr(layer, "seed_generator", None)) is not None:
+            generator.state.assign(rng.integers(0, 2**31, 2))
