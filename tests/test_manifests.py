@@ -1,0 +1,167 @@
+"""Manifests say what they must, and refuse slips of the pen."""
+
+import pytest
+from pydantic import ValidationError
+
+from fer_utils import manifests
+from fer_utils.manifests import (
+    DataError,
+    PublishedPaper,
+    dataset_names,
+    load_manifest,
+    load_published,
+    published_papers,
+)
+
+EXPECTED = {"fer2013", "ferplus", "ck48", "ckplus", "jaffe", "synthetic"}
+
+
+def test_every_set_of_the_companion_has_a_manifest():
+    assert set(dataset_names()) >= EXPECTED
+
+
+@pytest.mark.parametrize("name", dataset_names())
+def test_manifest_tells_a_reader_what_they_need(name):
+    manifest = load_manifest(name)
+    assert manifest.name == name
+    assert manifest.obtain.endswith(".")
+    assert len(set(manifest.class_names)) == len(manifest.classes) >= 7
+    assert manifest.faces.wording
+    assert all(part.count is None or part.count > 0 for part in manifest.splits.values())
+    if name != "synthetic":
+        assert manifest.citations, "whoever uses the data must know whom to cite"
+        assert manifest.directories
+        assert manifest.licence.url
+
+
+def test_fer2013_has_the_official_counts():
+    manifest = load_manifest("fer2013")
+    totals = {
+        name: sum(part.classes[name] for part in manifest.splits.values())
+        for name in manifest.class_names
+    }
+    # The counts of the whole set in the contest's report (goodfellow2013).
+    assert totals == {
+        "anger": 4953,
+        "disgust": 547,
+        "fear": 5121,
+        "happiness": 8989,
+        "sadness": 6077,
+        "surprise": 4002,
+        "neutral": 6198,
+    }
+    assert [part.count for part in manifest.splits.values()] == [28709, 3589, 3589]
+
+
+def test_only_sets_with_consent_show_faces():
+    shown = {name for name in dataset_names() if load_manifest(name).faces.shown}
+    assert shown == {"synthetic", "ck48", "ckplus"}
+    for name in ("ck48", "ckplus"):
+        assert len(load_manifest(name).faces.subjects) == 11
+        assert "© Jeffrey Cohn" in load_manifest(name).faces.wording
+
+
+def test_a_manifest_cannot_be_changed_or_mistyped():
+    manifest = load_manifest("fer2013")
+    with pytest.raises(ValidationError):
+        manifest.title = "another"
+    with pytest.raises(ValidationError, match="licens"):
+        type(manifest).model_validate(manifest.model_dump() | {"licens": "MIT"})
+
+
+def test_counts_must_add_up():
+    raw = load_manifest("fer2013").model_dump()
+    raw["splits"]["test"]["classes"]["anger"] += 1
+    with pytest.raises(ValidationError, match="3590 images in classes, count 3589"):
+        manifests.DatasetManifest.model_validate(raw)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../published/x", ""])
+def test_unknown_manifest_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match="fer2013"):
+        load_manifest(name)
+
+
+def test_data_error_is_one_sentence_with_file_and_row():
+    error = DataError("a/b.csv", "unknown label", row=3, expected="0 to 6", found="'7'")
+    assert str(error) == "a/b.csv, row 3 (line 4): unknown label: expected 0 to 6, found '7'"
+    assert (error.row, error.expected, error.found) == (3, "0 to 6", "'7'")
+
+
+# ---- published tables -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("paper", published_papers())
+def test_published_tables_are_sound(paper):
+    published = load_published(paper)
+    assert published.cells
+    for cell in published.cells:
+        assert cell.margin is None or cell.margin_reason, f"{cell.id}: why this margin?"
+
+
+def cell(**changes):
+    return {
+        "id": "table2-ours-fer2013",
+        "row": "Ours",
+        "column": "FER2013",
+        "value": 65.32,
+        "printed": "65.32",
+        "unit": "percent",
+        "kind": "own",
+        "metric": "accuracy",
+        "dataset": "fer2013",
+        "margin": 2.0,
+        "margin_reason": "three standard errors",
+    } | changes
+
+
+def paper(*cells):
+    return PublishedPaper.model_validate(
+        {
+            "paper": "someone2023",
+            "title": "A title",
+            "authors": ["Someone"],
+            "year": 2023,
+            "venue": "A journal",
+            "framework": "Keras",
+            "tables": [{"id": "Table II", "page": 7, "caption": "Results", "cells": list(cells)}],
+        }
+    )
+
+
+def test_a_published_cell_reads_back():
+    (read,) = paper(cell(n_test=[{"n": 3589, "note": "PrivateTest"}])).cells
+    assert (read.value, read.margin, read.n_test[0].n) == (65.32, 2.0, 3589)
+    (null,) = paper(cell(value=None, printed="null", margin=None)).cells
+    assert null.value is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "cited"}, "only an own result"),
+        ({"value": None, "printed": "null"}, "only an own result"),
+        ({"value": 63.52}, "value 63.52, printed '65.32'"),
+        ({"value": 653.2, "printed": "653.2"}, "no percent"),
+        ({"value": 65.32, "unit": "fraction"}, "no fraction"),
+        ({"dataset": "fer2031"}, "fer2031"),
+        ({"id": "Table 2"}, "id"),
+        ({"margin": -1}, "margin"),
+        ({"margn": 1}, "margn"),
+    ],
+)
+def test_slips_in_a_published_cell_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        paper(cell(**changes))
+
+
+def test_thousands_separators_are_read():
+    (read,) = paper(
+        cell(value=1228800, printed="1,228,800", unit="multiplications", metric="count")
+    ).cells
+    assert read.value == 1228800
+
+
+def test_cell_ids_are_unique_in_a_paper():
+    with pytest.raises(ValidationError, match="cell id not unique: table2-ours-fer2013"):
+        paper(cell(), cell())
