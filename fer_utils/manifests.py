@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +47,10 @@ class DataError(ValueError):
         where = f"{path}" if row is None else f"{path}, row {row} (line {row + 1})"
         compared = "" if expected is None else f": expected {expected}, found {found}"
         super().__init__(f"{where}: {problem}{compared}")
+
+    def __reduce__(self):  # so that it survives the way back from a worker process
+        details = {"row": self.row, "expected": self.expected, "found": self.found}
+        return partial(type(self), **details), (self.path, self.problem)
 
 
 class DataMissing(DataError):
@@ -245,7 +249,10 @@ class PublishedCell(_Model):
     n_test: tuple[TestSize, ...] = ()
     margin: float | None = Field(None, ge=0, description="in `unit`; None: not compared")
     margin_reason: str | None = None
-    select: dict[str, Any] = Field({}, description="record fields that choose the runs")
+    select: dict[str, Any] = Field({}, description="parameters that choose the runs")
+    also: dict[str, dict[str, Any]] = Field(
+        {}, description="other protocols or models shown beside, by label: what chooses their runs"
+    )
     note: str | None = None
 
     @model_validator(mode="after")

@@ -1,0 +1,142 @@
+"""The command line: `fer-utils data check`, `fer-utils results`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0 fine, 1 a data set on disk is corrupt or a file cannot be read,
+        2 wrong usage.
+    """
+    parser = argparse.ArgumentParser(prog="fer-utils", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    data = commands.add_parser("data", help="the data sets").add_subparsers(
+        required=True, metavar="command"
+    )
+    check = data.add_parser("check", help="what is there, and whether it is what it should be")
+    check.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
+    check.add_argument("--json", action="store_true", help="for programs")
+    check.set_defaults(run=_data_check)
+
+    results = commands.add_parser("results", help="published numbers beside reproduced ones")
+    results.add_argument("--paper", help="one paper alone")
+    results.add_argument("--json", action="store_true", help="for programs")
+    results.set_defaults(run=_results)
+
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ValueError as error:  # data, records and manifests all say what is wrong in one line
+        print(f"fer-utils: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `fer-utils results | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
+    """Columns aligned, numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[k]) for row in [list(header), *cells]) for k in range(len(header))]
+    numeric = [all(_is_number(row[k]) for row in cells) for k in range(len(header))]
+    lines = []
+    for row in [list(header), ["-" * width for width in widths], *cells]:
+        parts = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def _is_number(text: str) -> bool:
+    return text in ("", "-") or text.replace(",", "").replace(".", "").lstrip("+-").isdigit()
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from fer_utils.datasets import check
+
+    statuses = check(options.root)
+    corrupt = any(status.state == "corrupt" for status in statuses)
+    if options.json:
+        print(json.dumps([status.as_dict() for status in statuses], indent=1))
+        return int(corrupt)
+    rows = [
+        (
+            status.name,
+            status.state,
+            sum(sum(part.values()) for part in status.counts.values()) or "",
+            status.variant or "",
+            status.folder or "",
+        )
+        for status in statuses
+    ]
+    print(table(rows, ("data set", "state", "images", "form", "folder")))
+    for status in statuses:
+        if status.state == "corrupt":
+            print(f"\n{status.name} is corrupt. {status.problem}")
+        elif status.state == "absent":
+            print(f"\n{status.name} is absent. {status.obtain}")
+    return int(corrupt)
+
+
+def _results(options: argparse.Namespace) -> int:
+    from fer_utils.comparison import compare
+    from fer_utils.manifests import published_papers
+
+    papers = published_papers()
+    if options.paper and options.paper not in papers:
+        raise ValueError(f"paper {options.paper!r}: one of {', '.join(papers)}")
+    found = [
+        comparison
+        for paper in ([options.paper] if options.paper else papers)
+        for comparison in compare(paper)
+    ]
+    if options.json:
+        print(json.dumps([comparison.as_dict() for comparison in found], indent=1))
+        return 0
+    rows = []
+    for comparison in found:
+        cell, ours = comparison.cell, comparison.ours
+        if comparison.verdict is None:
+            ours_told = ("", "", "", "")
+        elif ours is None:
+            ours_told = ("", "", "", comparison.verdict)
+        else:
+            interval = "" if ours.low == ours.high else f"{ours.low:.2f} to {ours.high:.2f}"
+            number = f"{ours.mean:,.0f}" if cell.unit == "multiplications" else f"{ours.mean:.2f}"
+            ours_told = (number, interval, len(ours.values), comparison.verdict)
+        rows.append(
+            (comparison.paper, comparison.table, cell.row, cell.column, cell.printed, *ours_told)
+        )
+        rows += [
+            (
+                "",
+                "",
+                f"  {label}",
+                "",
+                "",
+                f"{other.mean:.2f}",
+                f"{other.low:.2f} to {other.high:.2f}",
+                len(other.values),
+                "",
+            )
+            for label, other in comparison.also.items()
+        ]
+    header = ("paper", "table", "row", "column", "published", "ours", "90 %", "runs", "verdict")
+    print(table(rows, header))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
