@@ -1,0 +1,180 @@
+"""The lock, its conda twin, pyproject.toml and what is installed say the same."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("3.11", "3.12")
+
+# torch asks for these on its own where it was built for CUDA; a machine without a GPU wants none.
+CUDA = re.compile(r"^(nvidia-.*|cuda-.*|triton)$")
+# Set-up exchanges the one for the other where the system lacks libGL.
+TWINS = {"opencv-python-headless": "opencv-python"}
+
+
+def lock_lines() -> list[str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+LOCK = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lock_lines()}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pinned(name: str) -> str:
+    (specifier,) = LOCK[canonicalize_name(name)].specifier
+    return specifier.version
+
+
+def on(python: str) -> dict[str, str]:
+    """The environment of pip's markers under another Python."""
+    return {**default_environment(), "python_version": python, "python_full_version": f"{python}.1"}
+
+
+def installed() -> dict[str, importlib.metadata.Distribution]:
+    found = {
+        canonicalize_name(distribution.metadata["Name"]): distribution
+        for distribution in importlib.metadata.distributions()
+    }
+    return {TWINS.get(name, name): distribution for name, distribution in found.items()}
+
+
+def declared(*extras: str) -> list[Requirement]:
+    lines = PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]]
+    return [Requirement(line) for line in lines]
+
+
+def test_lock_gives_one_exact_version_a_line():
+    for requirement in map(Requirement, lock_lines()):
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==", requirement
+        assert Version(specifier.version).local is None, f"the usual index has no {requirement}"
+        assert not requirement.url, requirement
+        assert not CUDA.match(requirement.name), requirement
+
+
+def test_lock_names_nothing_twice_and_is_sorted():
+    names = [Requirement(line).name for line in lock_lines()]
+    assert len(LOCK) == len(names)
+    assert names == sorted(names, key=str.lower)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lock_holds_everything_that_its_packages_ask_for(python):
+    distributions = installed()
+    missing = []
+    for name, distribution in distributions.items():
+        if name not in LOCK:
+            continue
+        for requirement in map(Requirement, distribution.requires or []):
+            wanted = canonicalize_name(requirement.name)
+            marker = requirement.marker
+            if marker and not marker.evaluate({**on(python), "extra": ""}):
+                continue
+            if CUDA.match(wanted):
+                continue
+            if wanted not in LOCK or not requirement.specifier.contains(
+                pinned(wanted), prereleases=True
+            ):
+                missing.append(f"{name} asks for {requirement}")
+            elif LOCK[wanted].marker and not LOCK[wanted].marker.evaluate(on(python)):
+                missing.append(f"{name} asks for {requirement}, absent on Python {python}")
+    assert not missing
+
+
+def test_lock_holds_nothing_that_nobody_asks_for():
+    asked = {canonicalize_name(requirement.name) for requirement in declared(*EXTRAS)}
+    for distribution in installed().values():
+        asked |= {canonicalize_name(Requirement(r).name) for r in distribution.requires or []}
+    asked |= {"setuptools"}  # builds this package
+    here = {
+        name for name, line in LOCK.items() if not line.marker or line.marker.evaluate(on("3.11"))
+    }
+    assert here <= asked
+
+
+def test_what_is_installed_is_what_the_lock_says():
+    distributions = installed()
+    wrong = {}
+    for name, requirement in LOCK.items():
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        found = distributions[name].version if name in distributions else "absent"
+        if found.split("+")[0] != pinned(name):
+            wrong[name] = f"{found}, the lock says {pinned(name)}"
+    assert not wrong, "run: make setup"
+
+
+def test_lock_satisfies_pyproject():
+    for requirement in declared(*EXTRAS):
+        assert requirement.specifier.contains(pinned(requirement.name)), requirement
+
+
+def conda_packages() -> dict[str, str]:
+    """Names and versions in environment.yml, those under pip among them."""
+    versions = {}
+    for entry in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]:
+        for line in entry["pip"] if isinstance(entry, dict) else [entry]:
+            name, *version = re.split("==?", line)
+            assert name not in versions, f"{name} is named twice"
+            versions[name] = version[0] if version else ""
+    return versions
+
+
+def test_conda_twin_has_the_versions_of_the_lock():
+    versions = conda_packages()
+    assert versions.pop("python") in PYTHONS
+    versions.pop("pip")
+    assert versions == {name: pinned(name) for name in versions}
+
+
+def test_conda_twin_has_every_package_that_the_project_names():
+    names = {canonicalize_name(requirement.name) for requirement in declared(*EXTRAS)}
+    assert names | {"setuptools", "python", "pip"} == set(conda_packages())
+
+
+def modules_of(path: Path) -> set[str]:
+    """Top-level modules that a script, a module or a notebook's code cells import."""
+    source = path.read_text(encoding="utf8")
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(source)["cells"] if cell["cell_type"] == "code"]
+        lines = "\n".join("".join(cell["source"]) for cell in cells).splitlines()
+        source = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    modules = set()
+    for node in ast.walk(ast.parse(source, str(path))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(node.module.split(".")[0])
+    return modules
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [("fer_utils", ["live"]), ("notebooks", [*EXTRAS]), ("tests", [*EXTRAS]), ("tools", [*EXTRAS])],
+)
+def test_everything_imported_is_declared_and_locked(folder, extras):
+    allowed = {canonicalize_name(requirement.name) for requirement in declared(*extras)}
+    providers = importlib.metadata.packages_distributions()
+    own = {"fer_utils", "tools", "tests"} | {path.stem for path in (ROOT / folder).rglob("*.py")}
+    undeclared = {}
+    for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).glob("*.ipynb")]:
+        for module in modules_of(path) - own - set(sys.stdlib_module_names):
+            names = {canonicalize_name(name) for name in providers.get(module, [])}
+            names = {TWINS.get(name, name) for name in names}
+            if not names & allowed:
+                undeclared.setdefault(module, []).append(str(path.relative_to(ROOT)))
+    assert not undeclared, "add it to pyproject.toml, requirements.lock and environment.yml"
