@@ -284,6 +284,18 @@ class PublishedTable(_Model):
     cells: tuple[PublishedCell, ...]
 
 
+class OpenDetail(_Model):
+    """Something the paper does not say, and what was done about it."""
+
+    id: Slug
+    detail: str = Field(description="what is open")
+    choice: str = Field(description="ours")
+    reason: str
+    other: dict[str, dict[str, Any]] = Field(
+        {}, description="other choices that were run, by label: what chooses their runs"
+    )
+
+
 class PublishedPaper(_Model):
     """What a paper printed, cell by cell, with the margins fixed before our runs."""
 
@@ -296,6 +308,7 @@ class PublishedPaper(_Model):
     url: str | None = None
     framework: str
     tables: tuple[PublishedTable, ...]
+    open: tuple[OpenDetail, ...] = Field((), description="what the paper does not say")
 
     @property
     def cells(self) -> tuple[PublishedCell, ...]:
@@ -305,6 +318,7 @@ class PublishedPaper(_Model):
     @model_validator(mode="after")
     def _cells_agree(self) -> PublishedPaper:
         _refuse_duplicates("cell id", [cell.id for cell in self.cells])
+        _refuse_duplicates("open detail", [detail.id for detail in self.open])
         unknown = {cell.dataset for cell in self.cells} - {None, *dataset_names()}
         if unknown:
             raise ValueError(f"data sets without a manifest: {sorted(unknown)}")

@@ -126,7 +126,8 @@ def write(
     """Write a record as `<folder>/<paper>/<run>.json`, the test probabilities beside it.
 
     The probabilities come first and the record last, each in one step, so a record that can be
-    read is whole. Nothing is ever overwritten.
+    read is whole. Nothing is ever overwritten: running the same thing again with the same outcome
+    leaves the first record as it is.
 
     Args:
         record: its `probabilities` is filled in here.
@@ -138,14 +139,17 @@ def write(
         The record's path.
 
     Raises:
-        RecordError: a smoke or trial run into `RESULTS`, or a record of that name exists.
+        RecordError: a smoke or trial run into `RESULTS`, or a record of that name with other
+            metrics exists.
     """
     folder = Path(folder)
     if record.profile != "full" and folder.resolve().is_relative_to(RESULTS.resolve()):
         raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
     path = folder / record.paper / f"{record.run}.json"
     if path.exists():
-        raise RecordError(f"{path} exists; a record is never overwritten")
+        if read(path).metrics == record.metrics:
+            return path
+        raise RecordError(f"{path} exists with other metrics; a record is never overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
     if probabilities is not None:
         buffer = io.BytesIO()

@@ -1,0 +1,211 @@
+"""Every figure of the book. Each function draws and returns one matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from fer_utils.comparison import Comparison
+from fer_utils.datasets import FaceDataset
+from fer_utils.records import RunRecord
+
+# Wong's palette: told apart by readers who do not see red and green.
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#6e7781"
+
+
+def use_style() -> None:
+    """The book's look, for every figure drawn after it."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=[BLUE, ORANGE, GREEN])
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "figure.facecolor": "white",
+            "axes.titleweight": "bold",
+            "axes.titlesize": "medium",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#e6e8eb",
+        }
+    )
+
+
+def faces(images: np.ndarray, titles: Sequence[str], columns: int = 7) -> Figure:
+    """Images in a grid, each under its title.
+
+    Args:
+        images: uint8 (N, H, W) or (N, H, W, 1).
+        titles: N words.
+        columns: images in a row.
+    """
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.35 * columns, 1.6 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.set_title(title, fontsize="small", fontweight="normal")
+    return figure
+
+
+def examples(data: FaceDataset, each: int = 2) -> Figure:
+    """The first images of every expression, a column an expression."""
+    order = [
+        np.flatnonzero(data.labels == k)[row]
+        for row in range(each)
+        for k in range(len(data.class_names))
+    ]
+    names = [
+        data.class_names[data.labels[row]] if k < len(data.class_names) else ""
+        for k, row in enumerate(order)
+    ]
+    return faces(data.images[order], names, columns=len(data.class_names))
+
+
+def class_counts(parts: dict[str, FaceDataset]) -> Figure:
+    """How many images of each expression each part holds."""
+    figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    names = next(iter(parts.values())).class_names
+    left = np.zeros(len(names))
+    for (part, data), colour in zip(parts.items(), (BLUE, ORANGE, GREEN), strict=False):
+        counts = np.bincount(data.labels, minlength=len(names))
+        axis.barh(names, counts, left=left, label=part, color=colour, edgecolor="white")
+        left += counts
+    for k, total in enumerate(left):
+        axis.text(total, k, f" {int(total):,}", va="center", fontsize="small")
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("images")
+    axis.legend(frameon=False)
+    return figure
+
+
+def learning_curves(runs: Sequence[RunRecord], titles: Sequence[str] | None = None) -> Figure:
+    """Accuracy and loss of each epoch, training and validation, and the epoch that was chosen."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    colours = sns.color_palette([BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9"], len(runs))
+    for run, title, colour in zip(runs, titles or [run.run for run in runs], colours, strict=True):
+        epochs = np.arange(1, len(run.history["loss"]) + 1)
+        for axis, key, scale in ((axes[0], "accuracy", 100), (axes[1], "loss", 1)):
+            axis.plot(epochs, scale * np.array(run.history[key]), "--", color=colour, alpha=0.6)
+            values = scale * np.array(run.history[f"val_{key}"])
+            axis.plot(epochs, values, "-", color=colour, label=title)
+            chosen = run.selection.epoch
+            axis.plot(chosen, values[chosen - 1], "o", color=colour, markersize=6)
+    for axis, label in zip(axes, ("accuracy, %", "loss, nats"), strict=True):
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_title("dashed: training, solid: validation, dot: chosen epoch", fontsize="small")
+    axes[1].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
+    """A confusion matrix, each row in percent of the images of that expression.
+
+    Args:
+        matrix: counts (K, K), rows true; several runs may be added up.
+        names: the K expressions.
+        title: above the figure.
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure, axis = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+    sns.heatmap(
+        share,
+        annot=True,
+        fmt=".0f",
+        cmap="Blues",
+        vmin=0,
+        vmax=100,
+        xticklabels=names,
+        yticklabels=names,
+        cbar_kws={"label": "% of the row"},
+        linewidths=0.5,
+        ax=axis,
+    )
+    axis.set(xlabel="predicted", ylabel="true", title=title)
+    axis.tick_params(axis="x", rotation=40)
+    return figure
+
+
+def against_paper(comparisons: Sequence[Comparison]) -> Figure:
+    """Published numbers with their margins beside our intervals.
+
+    Args:
+        comparisons: cells in percent; those without runs are left out.
+    """
+    lines = []
+    for found in comparisons:
+        if found.ours is None or found.cell.unit != "percent":
+            continue
+        name = f"{found.cell.row}, {found.cell.column}"
+        lines.append((name, found.ours, found.cell, BLUE))
+        lines += [(f"  {label}", other, None, ORANGE) for label, other in found.also.items()]
+    figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")
+    for y, (_, ours, cell, colour) in enumerate(lines):
+        if cell is not None:
+            edges = [cell.value - cell.margin, cell.value + cell.margin]
+            axis.fill_betweenx([y - 0.35, y + 0.35], *edges, color=GREY, alpha=0.25, linewidth=0)
+            axis.plot([cell.value] * 2, [y - 0.35, y + 0.35], color="#24292f", linewidth=2)
+        axis.plot([ours.low, ours.high], [y, y], color=colour, linewidth=2)
+        axis.plot(ours.values, [y] * len(ours.values), "|", color=colour, markersize=9)
+        axis.plot(ours.mean, y, "o", color=colour)
+    axis.set_yticks(range(len(lines)), [line[0] for line in lines])
+    axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel="accuracy, %")
+    axis.set_title(
+        "black: published, grey: margin; dot and line: our mean and 90 % interval, ticks: seeds",
+        fontsize="small",
+        fontweight="normal",
+    )
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]) -> Figure:
+    """A network as boxes from left to right.
+
+    Args:
+        columns: for each step the boxes below each other, (name, shape).
+        arrows: pairs of box names; a third element "skip" bends the arrow over what it skips.
+    """
+    figure, axis = plt.subplots(figsize=(1.55 * len(columns), 3.0), layout="constrained")
+    axis.set(xlim=(-0.55, len(columns) - 0.45), ylim=(-1.6, 1.6))
+    axis.axis("off")
+    at = {}
+    for x, boxes in enumerate(columns):
+        for k, (name, shape) in enumerate(boxes):
+            y = 0.75 * (len(boxes) - 1) - 1.5 * k
+            at[name] = (x, y)
+            axis.add_patch(
+                FancyBboxPatch(
+                    (x - 0.36, y - 0.42),
+                    0.72,
+                    0.84,
+                    boxstyle="round,pad=0.02,rounding_size=0.08",
+                    facecolor="#eaf3fa" if "normal" in name else "#fdf0e6",
+                    edgecolor=BLUE if "normal" in name else ORANGE,
+                )
+            )
+            axis.text(x, y + 0.08, name, ha="center", va="center", fontsize=8)
+            axis.text(x, y - 0.25, shape, ha="center", va="center", fontsize=7, color=GREY)
+    for start, end, *bend in arrows:
+        (x0, y0), (x1, y1) = at[start], at[end]
+        axis.add_patch(
+            FancyArrowPatch(
+                (x0 + 0.38, y0 + (0.3 if bend else 0)),
+                (x1 - (0 if bend else 0.38), y1 + (0.46 if bend else 0)),
+                arrowstyle="-|>",
+                mutation_scale=9,
+                color=GREY,
+                connectionstyle="arc3,rad=-0.45" if bend else "arc3,rad=0",
+            )
+        )
+    return figure
