@@ -1,5 +1,7 @@
 """Manifests say what they must, and refuse slips of the pen."""
 
+import pickle
+
 import pytest
 from pydantic import ValidationError
 
@@ -86,6 +88,7 @@ def test_data_error_is_one_sentence_with_file_and_row():
     error = DataError("a/b.csv", "unknown label", row=3, expected="0 to 6", found="'7'")
     assert str(error) == "a/b.csv, row 3 (line 4): unknown label: expected 0 to 6, found '7'"
     assert (error.row, error.expected, error.found) == (3, "0 to 6", "'7'")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 # ---- published tables -------------------------------------------------------------------------
