@@ -49,11 +49,11 @@ def shown(path: Path) -> str:
 
 
 def errors_in(notebook: Path) -> list[str]:
-    """Every stored error output as 'cell 7: ValueError: ...'."""
+    """Every stored error output as 'In [7]: ValueError: ...'."""
     cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
     return [
-        f"cell {number}: {output.get('ename')}: {output.get('evalue', '').split(chr(10))[0]}"
-        for number, cell in enumerate(cells, 1)
+        f"In [{cell['execution_count']}]: {output['ename']}: " + output["evalue"].split("\n")[0]
+        for cell in cells
         for output in cell.get("outputs", [])
         if output["output_type"] == "error"
     ]
@@ -163,7 +163,7 @@ def execute(notebook: Path, profile: str) -> Path:
         if running.exists():
             running.replace(failed)
             kept = f" As far as it came: {shown(failed)}"
-        sys.exit(f"Chapter {name} failed: {reason}.{kept}")
+        sys.exit(f"Chapter {name} failed: {reason.rstrip('.')}.{kept}")
 
     running.replace(executed)
     expected = {"inputs": inputs, "executed": fingerprint(executed)}

@@ -1,0 +1,103 @@
+"""No failed chapter reaches the book, and nothing is done twice: tools/build_book.py on a copy."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = 'from pathlib import Path; Path(output_dir, "sample.done.json").write_text("{}");'
+TOC = "format: jb-book\nroot: intro\nchapters:\n- file: chapters/sample\n- file: references\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The book's shell, without chapters."""
+    shutil.copytree(ROOT / "book", tmp_path / "book")
+    for name in ("tools/build_book.py", "requirements.lock", "_config.yml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for page in (tmp_path / "book").glob("*.md"):
+        if page.stem not in ("intro", "references"):
+            page.unlink()
+    (tmp_path / "book" / "intro.md").write_text("# The book\n")
+    (tmp_path / "_toc.yml").write_text(TOC)
+    return tmp_path
+
+
+def write_chapter(project: Path, *sources: str) -> None:
+    parameters = new_code_cell('profile = "smoke"\noutput_dir = "build/smoke"')
+    parameters.metadata.tags = ["parameters"]
+    cells = [new_markdown_cell("# A chapter"), parameters, *map(new_code_cell, sources)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (project / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), project / "notebooks/sample.ipynb")
+
+
+def build(project: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "tools/build_book.py"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["raise ValueError('no such data')", RECORD], "In [3]: ValueError: no such data"),
+        ([RECORD, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], "status"),
+        (["print('done')"], "did not write build/smoke/sample.done.json"),
+    ],
+    ids=["error", "killed kernel", "no record"],
+)
+def test_failed_chapter_is_not_published(project, cells, said):
+    stale = project / "build" / "smoke" / "sample.done.json"  # of an earlier, good run
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    write_chapter(project, *cells)
+    done = build(project)
+    assert done.returncode != 0
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("Chapter sample failed: ")
+    assert said in sentence
+    assert (project / "build/failed/sample.ipynb").exists()
+    assert not (project / "build/notebooks/sample.ipynb").exists()
+    assert not (project / "build/book").exists()
+
+
+def test_book_is_built_once_and_again_after_a_change(project):
+    write_chapter(project, "print('first')", RECORD)
+    first = build(project)
+    assert first.returncode == 0, first.stderr
+    index = project / "build/book/_build/html/index.html"
+    assert first.stdout.strip().endswith(index.as_uri())
+    chapter = index.parent / "chapters" / "sample.html"
+    assert "first" in chapter.read_text()
+
+    again = build(project)
+    assert "sample  unchanged" in again.stdout
+    assert "executed" not in again.stdout
+    assert "built in" not in again.stdout
+
+    write_chapter(project, "print('second')", RECORD)
+    changed = build(project)
+    assert "sample  executed" in changed.stdout
+    assert "second" in chapter.read_text()
+
+    # A warning fails the build every time, and the book of before stays.
+    (project / "book" / "intro.md").write_text("# The book\n\n{ref}`nowhere`\n")
+    for _ in range(2):
+        broken = build(project)
+        assert broken.returncode != 0
+        assert "nowhere" in broken.stderr
+        assert "second" in chapter.read_text()
+
+
+def test_table_of_contents_and_pages_agree(project):
+    (project / "book" / "forgotten.md").write_text("# Forgotten\n")
+    done = build(project)
+    assert done.returncode != 0
+    assert "_toc.yml does not name forgotten" in done.stderr
+    assert "_toc.yml names chapters/sample, which does not exist" in done.stderr
