@@ -473,6 +473,7 @@ VOTES = st.lists(st.integers(0, 9), min_size=10, max_size=10)
 
 
 @given(VOTES, st.sampled_from(ferplus.MODES), st.sampled_from([None, *ferplus.KEEP]))
+@settings(deadline=None)
 def test_a_target_is_a_distribution_that_peaks_at_the_label(votes, mode, keep):
     told = ferplus.vote_targets(np.array([votes]), mode, keep)
     if told.kept[0]:
