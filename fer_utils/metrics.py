@@ -50,8 +50,8 @@ def score(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str,
 
     Returns:
         n, correct, accuracy, balanced_accuracy and macro_f1 (means over the classes present),
-        log_loss (nats), elementwise_accuracy, per_class {name: recall, precision, f1, support; None where 0/0} and
-        confusion_matrix (rows true). Fractions, not percent; JSON-ready.
+        log_loss (nats), elementwise_accuracy, confusion_matrix (rows true), and per_class with
+        recall, precision, f1 and support (None for 0/0). Fractions, not percent; JSON-ready.
 
     Raises:
         ValueError: no images, labels outside 0..K-1, or shapes that do not match.

@@ -13,24 +13,29 @@ class ParameterError(ValueError):
     """A parameter that a chapter does not have or that has no such value."""
 
 
-class ChapterParameters(BaseModel):
-    """What every chapter can be told by papermill; a chapter adds its own."""
+class PageParameters(BaseModel):
+    """What every page that papermill executes can be told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     profile: Profile | None = Field(
         None, description="smoke, trial or full; left out: what the other parameters amount to"
     )
+    output_dir: str = Field("build/smoke", description="for checkpoints and the done-file")
+
+
+class ChapterParameters(PageParameters):
+    """What every chapter can be told; a chapter adds its own."""
+
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and dropout")
     epochs: int | None = Field(None, ge=1, description="left out: the paper's")
     batch_size: int | None = Field(None, ge=1, description="left out: the paper's")
     data_root: str | None = Field(None, description="left out: FER_DATA, else data/")
-    output_dir: str = Field("build/smoke", description="for checkpoints and the done-file")
     records_dir: str | None = Field(None, description="left out: <output_dir>/records")
     threads: int = Field(0, ge=0, description="cores to use, 0 for all")
 
 
-Parameters = TypeVar("Parameters", bound=ChapterParameters)
+Parameters = TypeVar("Parameters", bound=PageParameters)
 
 
 def read_parameters(model: type[Parameters], namespace: dict[str, Any]) -> Parameters:
