@@ -1,0 +1,81 @@
+"""What several test files share: a few learnable pictures, and records without a training."""
+
+import numpy as np
+import pytest
+import trees
+
+from fer_utils import provenance, records
+from fer_utils.datasets import FaceDataset
+
+ENTRY_POINTS = ("fer_utils.metrics:score",)
+
+
+def pytest_configure(config):
+    # Keras on TensorFlow turns its variables into arrays in a way that NumPy 2 deprecates.
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def faces() -> FaceDataset:
+    """64 pictures of three expressions, in mixed order."""
+    rng = np.random.default_rng(0)
+    names = ("anger", "happiness", "surprise")
+    labels = rng.permutation(np.arange(64) % 3)
+    images = np.stack([trees.picture(names[label], rng) for label in labels])
+    return FaceDataset("ck48", images[..., None], labels, names, hashes={"ck48": "a" * 64})
+
+
+@pytest.fixture
+def make_record():
+    """A function that makes the record of a run that never was; its code is not stale."""
+    code = provenance.code_hash(ENTRY_POINTS)
+
+    def make(
+        run="made-00000000",
+        *,
+        correct=30,
+        n=40,
+        seed=0,
+        profile="full",
+        dataset="fer2013",
+        stale=False,
+        paper="yengikand2023",
+        **parameters,
+    ):
+        return records.RunRecord(
+            paper=paper,
+            run=run,
+            profile=profile,
+            parameters=parameters,
+            seed=seed,
+            data=records.DataUsed(
+                name=dataset,
+                images=100,
+                classes=("anger", "happiness"),
+                sources={"fer2013.csv": "a" * 64},
+                sha256="b" * 64,
+            ),
+            split=records.SplitUsed(
+                name="official",
+                description="as published",
+                seed=None,
+                sizes={"train": 40, "val": 20, "test": n},
+                sha256="c" * 64,
+            ),
+            model=records.ModelUsed(parameters=10, multiply_accumulates=20),
+            selection=records.Selection(rule="last epoch", epoch=2),
+            metrics={"test": {"n": n, "correct": correct, "accuracy": correct / n}},
+            history={"loss": [1.5, 0.1 + 0.2], "val_accuracy": [0.5, 1 / 3]},
+            timings={"training": 1.25},
+            device={"kind": "cpu", "cores": 2},
+            versions={"python": "3.11.7"},
+            code=records.Code(
+                entry_points=ENTRY_POINTS,
+                sha256="0" * 64 if stale else code,
+                commit=None,
+                modified=None,
+            ),
+            created=records.now(),
+        )
+
+    return make
