@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -104,6 +105,18 @@ def test_lock_holds_nothing_that_nobody_asks_for():
         name for name, line in LOCK.items() if not line.marker or line.marker.evaluate(on("3.11"))
     }
     assert here <= asked
+
+
+def test_lock_installs_on_the_oldest_pythons_in_use():
+    oldest = ("3.11.2", "3.12.3")  # Debian 12's and Ubuntu 24.04's
+    wants_later = [
+        f"{name} wants Python {distribution.metadata['Requires-Python']}"
+        for name, distribution in installed().items()
+        for python in oldest
+        if name in LOCK
+        and not SpecifierSet(distribution.metadata["Requires-Python"] or "").contains(python)
+    ]
+    assert wants_later == []
 
 
 def test_what_is_installed_is_what_the_lock_says():
