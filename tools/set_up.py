@@ -77,8 +77,9 @@ def pip(*arguments: str, say=None) -> None:
     if say and terminal:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if process.returncode:
-        tail = "\n".join(LOG.read_text(errors="replace").splitlines()[-12:])
-        sys.exit(f"{tail}\n\nSet-up failed: pip could not do its part; all it said: {LOG}")
+        said = LOG.read_text(errors="replace").splitlines()
+        errors = [line[:300] for line in said if line.startswith("ERROR: ")] or said[-5:]
+        sys.exit("\n".join([*errors, f"Set-up failed: pip could not do its part; see {LOG}"]))
 
 
 def progress() -> str:
