@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
-import pandas as pd
 from IPython.display import HTML
 
 from fer_utils.comparison import Comparison, Estimate, estimate, select
@@ -14,12 +14,32 @@ from fer_utils.records import RunRecord
 
 
 def table(rows: Sequence[dict], caption: str = "") -> HTML:
-    """A table of rows with the same keys; values are text, numbers or HTML made by this module."""
-    frame = pd.DataFrame(list(rows)).fillna("")
-    text = frame.to_html(escape=False, index=False, border=0, classes="fer-table", justify="left")
-    if caption:
-        text = text.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1)
-    return HTML(text)
+    """A table; columns of numbers stand right, words left.
+
+    Args:
+        rows: with the same keys, the header; values are numbers, text or HTML of this module.
+        caption: above the table.
+    """
+    names = list(rows[0]) if rows else []
+    sides = ["right" if all(_is_number(row[name]) for row in rows) else "left" for name in names]
+
+    def line(kind: str, values: Sequence) -> str:
+        cells = "".join(
+            f'<{kind} style="text-align: {side}">{"" if value is None else value}</{kind}>'
+            for value, side in zip(values, sides, strict=True)
+        )
+        return f"<tr>{cells}</tr>"
+
+    body = "".join(line("td", [row[name] for name in names]) for row in rows)
+    told = f"<caption>{escape(caption)}</caption>" if caption else ""
+    head = f"<thead>{line('th', names)}</thead>"
+    return HTML(f'<table class="dataframe">{told}{head}<tbody>{body}</tbody></table>')
+
+
+def _is_number(value: object) -> bool:
+    """Whether a cell is a number, or an interval or a sign that stands for one."""
+    text = re.sub(r"<[^>]*>| to |[-–+±().,%\s]", "", "" if value is None else str(value))
+    return not text or text.isdigit()
 
 
 def badge(verdict: str | None) -> str:
@@ -36,7 +56,7 @@ def interval(ours: Estimate | None, unit: str = "percent") -> str:
         return "–"
     if unit not in ("percent", "fraction"):
         return f"{ours.mean:,.0f}"
-    return f"{ours.mean:.2f} ({ours.low:.2f} to {ours.high:.2f})"
+    return f"{ours.mean:.2f} ({ours.low:.2f} to {ours.high:.2f})".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
@@ -50,27 +70,24 @@ def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
     for found in comparisons:
         if found.verdict is None and not (cited and found.cell.kind == "cited"):
             continue
-        cell = found.cell
+        cell, ours = found.cell, found.ours
+        published = escape(cell.printed) + (f" ± {cell.margin:g}" if cell.margin else "")
         rows.append(
             {
-                "Table": found.table,
-                "Row": escape(cell.row),
-                "Column": escape(cell.column),
-                "Published": escape(cell.printed),
-                "Margin": "" if cell.margin is None else f"± {cell.margin:g}",
-                "Ours (90 % interval)": interval(found.ours, cell.unit) if found.verdict else "",
-                "Runs": len(found.ours.values) if found.ours else "",
+                "Table": escape(found.table),
+                "Result": f"{escape(cell.row)}, {escape(cell.column)}",
+                "Published": published,
+                "Ours": interval(ours, cell.unit) if found.verdict else "",
+                "Runs": len(ours.values) if ours and ours.runs else "",
                 "Verdict": badge(found.verdict),
             }
         )
         rows += [
             {
                 "Table": "",
-                "Row": f"<em>{escape(label)}</em>",
-                "Column": "",
+                "Result": f"<em>{escape(label)}</em>",
                 "Published": "",
-                "Margin": "",
-                "Ours (90 % interval)": interval(other, cell.unit),
+                "Ours": interval(other, cell.unit),
                 "Runs": len(other.values),
                 "Verdict": "",
             }
@@ -90,7 +107,8 @@ def data_card(manifest: DatasetManifest) -> HTML:
     lines = {
         "Name": manifest.title,
         "About": manifest.about,
-        "Images": f"{manifest.image.height}x{manifest.image.width} {manifest.image.mode}; {parts}",
+        "Images": f"{manifest.image.height}x{manifest.image.width} {manifest.image.mode}"
+        + (f"; {parts}" if parts else ""),
         "Expressions": ", ".join(manifest.class_names),
         "Groups": "; ".join(
             f"{name}: {group.derived}" + (f" ({group.count})" if group.count else "")
@@ -102,15 +120,17 @@ def data_card(manifest: DatasetManifest) -> HTML:
         "How to get it": manifest.obtain,
         "Notes": " ".join(manifest.notes),
     }
-    rows = [{"": f"<strong>{k}</strong>", " ": escape(v)} for k, v in lines.items() if v]
-    frame = pd.DataFrame(rows)
-    return HTML(
-        frame.to_html(escape=False, index=False, header=False, border=0, classes="fer-card")
+    rows = "".join(
+        f'<tr><th scope="row" style="text-align: left; white-space: nowrap">{name}</th>'
+        f'<td style="text-align: left">{escape(told)}</td></tr>'
+        for name, told in lines.items()
+        if told
     )
+    return HTML(f'<table class="dataframe"><tbody>{rows}</tbody></table>')
 
 
 def scores(run: RunRecord, part: str = "test") -> HTML:
-    """Recall, precision and F1 of each expression, and the whole below, in percent."""
+    """Recall, precision and F1 of each expression, and the whole above, in percent."""
     found = run.metrics[part]
 
     def percent(value: float | None) -> str:
@@ -126,16 +146,12 @@ def scores(run: RunRecord, part: str = "test") -> HTML:
         }
         for name, row in found["per_class"].items()
     ]
-    rows.append(
-        {
-            "Expression": "<strong>all</strong>",
-            "Images": found["n"],
-            "Recall": f"<strong>accuracy {percent(found['accuracy'])}</strong>",
-            "Precision": f"balanced {percent(found['balanced_accuracy'])}",
-            "F1": f"macro {percent(found['macro_f1'])}",
-        }
+    caption = (
+        f"{found['n']:,} images: accuracy {percent(found['accuracy'])} %, "
+        f"balanced accuracy {percent(found['balanced_accuracy'])} %, "
+        f"macro F1 {percent(found['macro_f1'])} %"
     )
-    return table(rows)
+    return table(rows, caption)
 
 
 def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML:

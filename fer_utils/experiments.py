@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from fer_utils import metrics, provenance, records
+from fer_utils import metrics, provenance, records, splits
 from fer_utils.complexity import multiply_accumulates
-from fer_utils.datasets import FaceDataset
+from fer_utils.datasets import FaceDataset, load
+from fer_utils.parameters import ParameterError
 from fer_utils.splits import Split
+
+Protocol = Literal["official", "stratified", "subject_kfold", "leave_one_subject_out"]
+FOLDS = 5  # of subject_kfold
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,47 @@ class Run:
     probabilities: np.ndarray
     labels: np.ndarray
     model: Any
+
+
+def load_parts(
+    dataset: str,
+    protocol: Protocol,
+    *,
+    seed: int,
+    fold: int | None = None,
+    root: str | Path | None = None,
+    **options: Any,
+) -> tuple[FaceDataset, Split]:
+    """A data set and its rows in training, validation and test.
+
+    Args:
+        dataset: a manifest's name.
+        protocol: "official" parts, "stratified" by image (80/10/10), "subject_kfold" (5 folds) or
+            "leave_one_subject_out".
+        seed: what draws the split; the data themselves do not depend on it.
+        fold: 0-based, where a protocol has several; None where it has one.
+        root: the data root, see `datasets.load`.
+        options: for `datasets.load`.
+
+    Raises:
+        ParameterError: a fold that the protocol does not have.
+        DataError: the data are absent or not what they should be.
+    """
+    data = load(dataset, root, **options)
+    if protocol == "official":
+        found = [splits.official(data)]
+    elif protocol == "stratified":
+        found = [splits.stratified(data, seed=seed)]
+    elif protocol == "subject_kfold":
+        found = splits.subject_kfold(data, FOLDS, seed=seed)
+    else:
+        found = splits.leave_one_subject_out(data, seed=seed)
+    if (fold or 0) >= len(found) or (fold is None) != (len(found) == 1):
+        raise ParameterError(
+            f"fold = {fold}: with {protocol}, {dataset} has "
+            + (f"folds 0 to {len(found) - 1}" if len(found) > 1 else "no folds")
+        )
+    return data, found[fold or 0]
 
 
 def run_keras(

@@ -35,6 +35,12 @@ def use_style() -> None:
     )
 
 
+def _finished(figure: Figure) -> Figure:
+    """A notebook shows a cell's last value; an open figure would be shown once more."""
+    plt.close(figure)
+    return figure
+
+
 def faces(images: np.ndarray, titles: Sequence[str], columns: int = 7) -> Figure:
     """Images in a grid, each under its title.
 
@@ -52,7 +58,7 @@ def faces(images: np.ndarray, titles: Sequence[str], columns: int = 7) -> Figure
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set_title(title, fontsize="small", fontweight="normal")
-    return figure
+    return _finished(figure)
 
 
 def examples(data: FaceDataset, each: int = 2) -> Figure:
@@ -84,7 +90,7 @@ def class_counts(parts: dict[str, FaceDataset]) -> Figure:
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("images")
     axis.legend(frameon=False)
-    return figure
+    return _finished(figure)
 
 
 def learning_curves(runs: Sequence[RunRecord], titles: Sequence[str] | None = None) -> Figure:
@@ -104,7 +110,7 @@ def learning_curves(runs: Sequence[RunRecord], titles: Sequence[str] | None = No
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_title("dashed: training, solid: validation, dot: chosen epoch", fontsize="small")
     axes[1].legend(frameon=False, fontsize="small")
-    return figure
+    return _finished(figure)
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
@@ -133,7 +139,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figu
     )
     axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.tick_params(axis="x", rotation=40)
-    return figure
+    return _finished(figure)
 
 
 def against_paper(comparisons: Sequence[Comparison]) -> Figure:
@@ -166,46 +172,51 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure:
         fontweight="normal",
     )
     axis.grid(axis="y", visible=False)
-    return figure
+    return _finished(figure)
 
 
 def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]) -> Figure:
-    """A network as boxes from left to right.
+    """A network as upright boxes from left to right.
 
     Args:
         columns: for each step the boxes below each other, (name, shape).
         arrows: pairs of box names; a third element "skip" bends the arrow over what it skips.
     """
-    figure, axis = plt.subplots(figsize=(1.55 * len(columns), 3.0), layout="constrained")
-    axis.set(xlim=(-0.55, len(columns) - 0.45), ylim=(-1.6, 1.6))
+    figure, axis = plt.subplots(figsize=(0.72 * len(columns), 3.6), layout="constrained")
+    axis.set(xlim=(-0.45, len(columns) - 0.55), ylim=(-2.3, 2.6))
     axis.axis("off")
     at = {}
     for x, boxes in enumerate(columns):
         for k, (name, shape) in enumerate(boxes):
-            y = 0.75 * (len(boxes) - 1) - 1.5 * k
-            at[name] = (x, y)
+            half = 1.4 if len(boxes) == 1 else 1.0
+            y = 1.15 * (len(boxes) - 1) - 2.3 * k
+            at[name] = (x, y, half)
+            edge = BLUE if "normal" in name else ORANGE if "separable" in name else GREY
             axis.add_patch(
                 FancyBboxPatch(
-                    (x - 0.36, y - 0.42),
-                    0.72,
-                    0.84,
+                    (x - 0.3, y - half),
+                    0.6,
+                    2 * half,
                     boxstyle="round,pad=0.02,rounding_size=0.08",
-                    facecolor="#eaf3fa" if "normal" in name else "#fdf0e6",
-                    edgecolor=BLUE if "normal" in name else ORANGE,
+                    facecolor=(edge, 0.09),
+                    edgecolor=edge,
                 )
             )
-            axis.text(x, y + 0.08, name, ha="center", va="center", fontsize=8)
-            axis.text(x, y - 0.25, shape, ha="center", va="center", fontsize=7, color=GREY)
-    for start, end, *bend in arrows:
-        (x0, y0), (x1, y1) = at[start], at[end]
+            words = {"ha": "center", "va": "center", "rotation": 90}
+            axis.text(x - 0.12, y, name, fontsize=10, **words)
+            axis.text(x + 0.15, y, shape, fontsize=8.5, color=GREY, **words)
+    for start, end, *skip in arrows:
+        (x0, y0, half0), (x1, y1, half1) = at[start], at[end]
         axis.add_patch(
             FancyArrowPatch(
-                (x0 + 0.38, y0 + (0.3 if bend else 0)),
-                (x1 - (0 if bend else 0.38), y1 + (0.46 if bend else 0)),
+                (x0, y0 + half0) if skip else (x0 + 0.32, y0),
+                (x1 + 0.2, y1 + half1) if skip else (x1 - 0.32, y1),
                 arrowstyle="-|>",
-                mutation_scale=9,
+                mutation_scale=10,
+                shrinkA=1,
+                shrinkB=1,
                 color=GREY,
-                connectionstyle="arc3,rad=-0.45" if bend else "arc3,rad=0",
+                connectionstyle="arc3,rad=-0.6" if skip else "arc3,rad=0",
             )
         )
-    return figure
+    return _finished(figure)

@@ -225,3 +225,10 @@ def is_stale(record: RunRecord) -> bool:
         return provenance.code_hash(record.code.entry_points) != record.code.sha256
     except ValueError:  # an entry point is gone
         return True
+
+
+def finish(record: RunRecord, path: Path, output_dir: str | Path) -> None:
+    """Leave `<output_dir>/<paper>.done.json`: the sign that a chapter ran to its last cell."""
+    done = Path(output_dir) / f"{record.paper}.done.json"
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.write_text(json.dumps({"run": record.run, "record": str(path)}))
