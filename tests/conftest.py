@@ -37,7 +37,7 @@ def make_record():
         n=40,
         seed=0,
         profile="full",
-        dataset="fer2013",
+        data="fer2013",
         stale=False,
         paper="yengikand2023",
         **parameters,
@@ -49,7 +49,7 @@ def make_record():
             parameters=parameters,
             seed=seed,
             data=records.DataUsed(
-                name=dataset,
+                name=data,
                 images=100,
                 classes=("anger", "happiness"),
                 sources={"fer2013.csv": "a" * 64},

@@ -1,0 +1,195 @@
+"""The commands print what people and programs need, and say what is wrong in one sentence."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import trees
+
+from fer_utils import comparison, records
+from fer_utils.cli import main, table
+from fer_utils.manifests import dataset_names, load_published, published_papers
+
+PAPER = "yengikand2023"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder that the command reads in place of results/."""
+    folder = tmp_path / "results"
+    monkeypatch.setattr(comparison, "compare", partial(comparison.compare, folder=folder))
+    return folder
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert "data" in told
+    assert "results" in told
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["datas"], ["data", "check", "--rot", "x"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: fer-utils" in capsys.readouterr().err
+
+
+# ---- results -----------------------------------------------------------------------------------
+
+
+def test_results_has_a_line_for_every_published_cell(results, capsys):
+    assert main(["results"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    header = "paper table row column published ours 90 % runs verdict"
+    assert lines[0].split() == header.split()
+    cells = [cell for paper in published_papers() for cell in load_published(paper).cells]
+    assert len(lines) == 2 + len(cells)
+    for line, cell in zip(lines[2:], cells, strict=True):
+        assert cell.row in line
+        assert cell.printed in line
+
+
+def test_results_shows_what_was_reproduced_and_what_was_not_attempted(results, capsys, make_record):
+    cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
+    ((label, beside),) = cell.also.items()
+    for seed, correct in enumerate((6000, 6100)):
+        run = make_record(f"a-{seed}", correct=correct, n=10_000, seed=seed, **cell.select)
+        records.write(run, None, None, results)
+    records.write(make_record("b-0", correct=1234, n=10_000, **beside), None, None, results)
+    assert main(["results", "--paper", PAPER]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(k for k, line in enumerate(lines) if "65.32" in line)
+    assert "60.50" in lines[at]
+    assert lines[at].split()[-2:] == ["2", "inconclusive"]
+    assert label in lines[at + 1]
+    assert "12.34" in lines[at + 1]
+    assert any("97.01" in line and line.endswith("not attempted") for line in lines)
+    assert any("1,228,800" in line and line.endswith("reproduced") for line in lines)
+
+
+def test_results_as_json_has_every_cell_with_its_verdict(results, capsys, make_record):
+    cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
+    records.write(make_record("a-0", correct=30, n=40, **cell.select), None, None, results)
+    assert main(["results", "--json", "--paper", PAPER]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["cell"]["id"] for entry in found] == [c.id for c in load_published(PAPER).cells]
+    entry = next(entry for entry in found if entry["cell"]["id"] == cell.id)
+    assert entry["ours"]["mean"] == 75
+    assert entry["ours"]["low"] < 75 < entry["ours"]["high"]
+    assert entry["verdict"] == "inconclusive"
+
+
+def test_results_of_the_committed_records_are_printed(capsys):
+    assert main(["results", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {entry["paper"] for entry in found} == set(published_papers())
+
+
+def one_sentence(told):
+    """What stands on standard error, if that is one sentence of the program's own."""
+    assert told.err.startswith("fer-utils: ")
+    assert told.err.count("\n") == 1
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    return told.err
+
+
+def test_an_unknown_paper_is_one_sentence_that_names_those_there_are(results, capsys):
+    assert main(["results", "--paper", "nobody1999"]) == 1
+    told = one_sentence(capsys.readouterr())
+    assert "nobody1999" in told
+    assert PAPER in told
+
+
+def test_a_damaged_record_is_one_sentence_that_names_the_file(results, capsys, make_record):
+    path = records.write(make_record("a-0"), None, None, results)
+    path.write_text("{")
+    assert main(["results"]) == 1
+    assert str(path) in one_sentence(capsys.readouterr())
+
+
+# ---- data check --------------------------------------------------------------------------------
+
+
+def test_without_data_every_set_is_absent_and_that_is_no_failure(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["data", "check", "--root", str(tmp_path / "empty")]) == 0
+    told = capsys.readouterr().out
+    states = {line.split()[0]: line.split()[1] for line in told.splitlines()[2:8]}
+    assert states == {
+        name: "verified" if name == "synthetic" else "absent" for name in dataset_names()
+    }
+    assert told.count(" is absent. ") == len(dataset_names()) - 1
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_data_check_as_json(tmp_path, capsys):
+    assert main(["data", "check", "--json", "--root", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in found] == list(dataset_names())
+    assert all(entry["obtain"] for entry in found)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_corrupt_set_fails_the_check_and_is_named_with_its_row(tmp_path, capsys, options):
+    root = trees.fer2013(tmp_path / "root")
+    path = root / "fer2013" / "fer2013.csv"
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3].replace(" ", " 999 ", 1)
+    path.write_text("\n".join(lines) + "\n")
+    before = path.read_bytes()
+    assert main(["data", "check", "--root", str(root), *options]) == 1
+    told = capsys.readouterr()
+    if options:
+        entry = next(e for e in json.loads(told.out) if e["name"] == "fer2013")
+        assert (entry["state"], entry["path"], entry["row"]) == ("corrupt", str(path), 3)
+    else:
+        assert f"fer2013 is corrupt. {path}, row 3 (line 4): " in told.out
+    assert told.err == ""
+    assert path.read_bytes() == before
+
+
+def test_the_data_root_is_read_from_the_environment(tmp_path, capsys, monkeypatch):
+    root = trees.fer2013(tmp_path / "root")  # forty rows: cut short
+    monkeypatch.setenv("FER_DATA", str(root))
+    assert main(["data", "check"]) == 1
+    assert "fer2013 is corrupt" in capsys.readouterr().out
+
+
+# ---- printing ----------------------------------------------------------------------------------
+
+
+def test_columns_are_aligned_and_those_of_numbers_stand_right():
+    rows = [("one", "1", "a"), ("three", "1,000.5", ""), ("two", "-", "b"), ("", "-3", "c")]
+    assert table(rows, ("name", "value", "note")).splitlines() == [
+        "name     value  note",
+        "-----  -------  ----",
+        "one          1  a",
+        "three  1,000.5",
+        "two          -  b",
+        "            -3  c",
+    ]
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fer_utils.cli", "results"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run.stdout.close()  # as in `fer-utils results | head -0`
+    told = run.stderr.read()
+    assert run.wait() == 0
+    assert told == ""

@@ -1,0 +1,325 @@
+"""Records are written once, whole or not at all, and say so when they cannot be read."""
+
+import json
+import multiprocessing
+import os
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from fer_utils import records
+from fer_utils.records import RecordError
+
+PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(2), 40).astype(np.float32)
+LABELS = np.arange(40) % 2
+
+
+def files(folder):
+    """Every file below a folder, hidden ones too, and what is in it."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- writing and reading -----------------------------------------------------------------------
+
+
+def test_a_record_reads_back_as_it_was_written(make_record, tmp_path):
+    record = make_record(convolution="depthwise", dropout=0.1, folds=[1, 2])
+    path = records.write(record, PROBABILITIES, LABELS, tmp_path)
+    assert path == tmp_path / "yengikand2023" / "made-00000000.json"
+    read = records.read(path)
+    assert read.model_copy(update={"probabilities": None}) == record
+    probabilities, labels = records.read_probabilities(read, tmp_path)
+    np.testing.assert_array_equal(probabilities, PROBABILITIES)
+    np.testing.assert_array_equal(labels, LABELS)
+    assert (probabilities.dtype, labels.dtype) == (np.float32, np.int64)
+    assert set(files(tmp_path)) == {"made-00000000.json", "made-00000000.npz"}
+
+
+def test_a_record_may_come_without_probabilities(make_record, tmp_path):
+    path = records.write(make_record(), None, None, tmp_path)
+    assert records.read(path).probabilities is None
+    assert set(files(tmp_path)) == {"made-00000000.json"}
+
+
+def test_the_file_is_plain_json_for_people_and_programs(make_record, tmp_path):
+    path = records.write(make_record(), None, None, tmp_path)
+    text = path.read_text()
+    assert text.endswith("}\n")
+    assert json.loads(text)["history"]["val_accuracy"] == [0.5, 1 / 3]
+
+
+def test_all_records_of_a_paper_are_read_in_the_order_of_their_names(make_record, tmp_path):
+    for run in ("b-2", "a-1", "c-3"):
+        records.write(make_record(run), None, None, tmp_path)
+    records.write(make_record("d-4", paper="other2024"), None, None, tmp_path)
+    (tmp_path / "yengikand2023" / ".c-4.json.17.part").write_text("{")  # of a run that was killed
+    found = records.read_all("yengikand2023", tmp_path)
+    assert [record.run for record in found] == ["a-1", "b-2", "c-3"]
+    assert records.read_all("nothing2025", tmp_path) == []
+
+
+def test_a_record_cannot_be_changed_and_takes_no_unknown_field(make_record):
+    record = make_record()
+    with pytest.raises(ValidationError, match="frozen"):
+        record.seed = 1
+    with pytest.raises(ValidationError, match="acuracy"):
+        records.RunRecord.model_validate({**record.model_dump(), "acuracy": 0.9})
+
+
+# ---- append-only -------------------------------------------------------------------------------
+
+
+def test_another_outcome_under_the_same_name_is_refused_and_the_first_stays(make_record, tmp_path):
+    records.write(make_record(correct=30), PROBABILITIES, LABELS, tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(RecordError, match=r"made-00000000\.json exists .* never overwritten"):
+        records.write(make_record(correct=31), PROBABILITIES[::-1], LABELS, tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_the_same_outcome_again_leaves_the_first_record_as_it_is(make_record, tmp_path):
+    path = records.write(make_record(), PROBABILITIES, LABELS, tmp_path)
+    before = files(tmp_path)
+    again = make_record().model_copy(update={"timings": {"training": 99.0}})
+    assert records.write(again, PROBABILITIES, LABELS, tmp_path) == path
+    assert files(tmp_path) == before
+
+
+def write_many(barrier, won, record, runs, folder):
+    barrier.wait()
+    for run in runs:
+        try:
+            named = record.model_copy(update={"run": run})
+            records.write(named, PROBABILITIES, LABELS, folder)
+            won.put((run, record.metrics["test"]["correct"]))
+        except RecordError:
+            pass
+
+
+def test_of_two_processes_that_write_the_same_records_one_wins_each(make_record, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, won = context.Barrier(2), context.Queue()
+    runs = [f"run-{number:02}" for number in range(20)]
+    workers = [
+        context.Process(
+            target=write_many, args=(barrier, won, make_record(correct=correct), runs, tmp_path)
+        )
+        for correct in (30, 31)
+    ]
+    for worker in workers:
+        worker.start()
+    winners = [won.get(timeout=300) for _ in runs]
+    for worker in workers:
+        worker.join()
+    assert sorted(run for run, _ in winners) == runs
+    assert won.empty()
+    found = {record.run: record for record in records.read_all("yengikand2023", tmp_path)}
+    assert {name: found[name].metrics["test"]["correct"] for name in found} == dict(winners)
+    for record in found.values():
+        records.read_probabilities(record, tmp_path)
+    assert len(files(tmp_path)) == 2 * len(runs)
+
+
+def write_slowly(passed_check, other_is_done, record, folder):
+    """Lets another process write the same record while this one packs its probabilities."""
+    pack = np.savez_compressed
+
+    def slowly(*arguments, **arrays):
+        passed_check.set()
+        other_is_done.wait(5)
+        pack(*arguments, **arrays)
+
+    np.savez_compressed = slowly
+    with suppress(RecordError):
+        records.write(record, PROBABILITIES[::-1], LABELS, folder)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=RecordError,
+    reason="`write` replaces the probabilities before it knows whether its record will stand",
+)
+def test_the_loser_of_a_race_leaves_the_winner_s_probabilities_alone(make_record, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    passed_check, other_is_done = context.Event(), context.Event()
+    slow = context.Process(
+        target=write_slowly, args=(passed_check, other_is_done, make_record(correct=31), tmp_path)
+    )
+    slow.start()
+    assert passed_check.wait(300)
+    with suppress(RecordError):
+        records.write(make_record(correct=30), PROBABILITIES, LABELS, tmp_path)
+    other_is_done.set()
+    slow.join()
+    (record,) = records.read_all("yengikand2023", tmp_path)
+    probabilities, _ = records.read_probabilities(record, tmp_path)
+    expected = PROBABILITIES if record.metrics["test"]["correct"] == 30 else PROBABILITIES[::-1]
+    np.testing.assert_array_equal(probabilities, expected)
+
+
+@pytest.mark.parametrize("step", ["replace", "link", "fsync"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_write_leaves_no_record_and_can_be_repeated(
+    make_record, tmp_path, monkeypatch, step, failure
+):
+    def fail(*arguments):
+        raise failure
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, step, fail)
+        with pytest.raises(type(failure)):
+            records.write(make_record(), PROBABILITIES, LABELS, tmp_path)
+    left = set(files(tmp_path))
+    assert left <= {"made-00000000.npz"}  # complete, and without a record that names it
+    assert records.read_all("yengikand2023", tmp_path) == []
+    path = records.write(make_record(), PROBABILITIES, LABELS, tmp_path)
+    records.read_probabilities(records.read(path), tmp_path)
+
+
+# ---- profiles ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder that stands for results/."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "trial"])
+@pytest.mark.parametrize("below", ["", "deeper", "../results", "../link"])
+def test_smoke_and_trial_runs_cannot_be_written_into_results(
+    make_record, results, profile, below, tmp_path
+):
+    results.mkdir()
+    (tmp_path / "link").symlink_to(results, target_is_directory=True)
+    with pytest.raises(RecordError, match=f"a {profile} run may not be written into results/"):
+        records.write(make_record(profile=profile), None, None, results / below)
+    assert list(results.rglob("*")) == []
+
+
+def test_a_full_run_is_written_into_results(make_record, results):
+    assert records.write(make_record(profile="full"), None, None, results).is_file()
+
+
+@pytest.mark.parametrize("profile", ["smoke", "trial", "full"])
+def test_any_run_is_written_elsewhere(make_record, results, tmp_path, profile):
+    assert records.write(make_record(profile=profile), None, None, tmp_path / "work").is_file()
+
+
+@pytest.mark.parametrize("profile", ["trial", "full"])
+def test_a_run_on_synthetic_faces_is_a_smoke_run_and_nothing_else(make_record, profile):
+    with pytest.raises(ValidationError, match="a run on synthetic faces is a smoke run"):
+        make_record(data="synthetic", profile=profile)
+    assert make_record(data="synthetic", profile="smoke").profile == "smoke"
+
+
+# ---- damage ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"seed": 0', '"seed": "zero"'),
+        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"name": "fer2013"', '"name": "synthetic"'),
+    ],
+    ids=["cut short", "empty", "a list", "wrong type", "another format", "against a rule"],
+)
+def test_a_damaged_record_is_refused_in_one_line_that_names_the_file(make_record, tmp_path, damage):
+    path = records.write(make_record(), None, None, tmp_path)
+    whole = path.read_text()
+    path.write_text(damage(whole))
+    assert path.read_text() != whole
+    for read in (lambda: records.read(path), lambda: records.read_all("yengikand2023", tmp_path)):
+        with pytest.raises(RecordError) as caught:
+            read()
+        assert str(caught.value).startswith(f"{path}: not a run record")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_record_is_refused_by_name(tmp_path):
+    with pytest.raises(RecordError, match=r"none\.json: No such file"):
+        records.read(tmp_path / "none.json")
+
+
+def test_probabilities_of_another_run_or_missing_ones_are_refused_by_name(make_record, tmp_path):
+    path = records.write(make_record("one"), PROBABILITIES, LABELS, tmp_path)
+    other = records.write(make_record("two"), PROBABILITIES[::-1], LABELS, tmp_path)
+    record, beside = records.read(path), path.with_suffix(".npz")
+    os.replace(other.with_suffix(".npz"), beside)
+    with pytest.raises(RecordError, match=r"one\.npz: not the file that the record one was"):
+        records.read_probabilities(record, tmp_path)
+    beside.unlink()
+    with pytest.raises(RecordError, match=r"one\.npz: No such file"):
+        records.read_probabilities(record, tmp_path)
+
+
+# ---- names and hashes --------------------------------------------------------------------------
+
+MADE_OF = {"label": "fer2013-seed0", "parameters": {"epochs": 20, "dropout": 0.1}}
+HASHES = {"data": "a" * 64, "split": "b" * 64, "code": "c" * 64}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"label": "fer2013-seed1"},
+        {"parameters": {"epochs": 21, "dropout": 0.1}},
+        {"parameters": {"epochs": 20, "dropout": 0.1, "batch_size": 32}},
+        {"parameters": {"epochs": 20}},
+        {"data": "d" * 64},
+        {"split": "d" * 64},
+        {"code": "d" * 64},
+        {"data": HASHES["split"], "split": HASHES["data"]},
+    ],
+)
+def test_the_name_of_a_run_changes_with_whatever_makes_it(changed):
+    assert records.run_name(**MADE_OF, **HASHES) != records.run_name(
+        **{**MADE_OF, **HASHES, **changed}
+    )
+
+
+def test_the_name_of_a_run_is_its_label_and_eight_digits_whatever_the_order_of_parameters():
+    name = records.run_name(**MADE_OF, **HASHES)
+    label, _, digits = name.rpartition("-")
+    assert label == "fer2013-seed0"
+    assert len(digits) == 8
+    assert int(digits, 16) >= 0
+    turned = dict(reversed(MADE_OF["parameters"].items()))
+    assert records.run_name("fer2013-seed0", turned, **HASHES) == name
+
+
+def test_the_hash_of_arrays_sees_values_types_shapes_and_order():
+    a = np.arange(6, dtype=np.int64)
+    different = [
+        (a,),
+        (a + 1,),
+        (a.astype(np.int32),),
+        (a.reshape(2, 3),),
+        (a.reshape(3, 2),),
+        (a[:3], a[3:]),
+        (a[3:], a[:3]),
+    ]
+    assert len({records.array_hash(*arrays) for arrays in different}) == len(different)
+    turned = np.asfortranarray(a.reshape(2, 3))
+    assert records.array_hash(turned) == records.array_hash(a.reshape(2, 3))
+
+
+def test_a_record_is_stale_when_its_code_has_changed_or_is_gone(make_record):
+    assert not records.is_stale(make_record())
+    assert records.is_stale(make_record(stale=True))
+    fresh = make_record()
+    gone = fresh.code.model_copy(update={"entry_points": ("fer_utils.metrics:gone",)})
+    assert records.is_stale(fresh.model_copy(update={"code": gone}))
+
+
+def test_a_chapter_that_ends_leaves_a_sign_that_names_its_run(make_record, tmp_path):
+    records.finish(make_record(), tmp_path / "made.json", tmp_path / "new" / "folder")
+    sign = json.loads((tmp_path / "new" / "folder" / "yengikand2023.done.json").read_text())
+    assert sign == {"run": "made-00000000", "record": str(tmp_path / "made.json")}
