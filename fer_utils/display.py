@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 
+import numpy as np
 from IPython.display import HTML
 
+from fer_utils import complexity
 from fer_utils.comparison import Comparison, Estimate, estimate, select
 from fer_utils.manifests import DatasetManifest, OpenDetail
 from fer_utils.records import RunRecord
@@ -201,3 +204,56 @@ def open_details(
             }
         )
     return table(rows)
+
+
+def sizes(models: dict[str, object], image: np.ndarray) -> HTML:
+    """Parameters, multiply-accumulates and latency of Keras models, beside the last one's.
+
+    Args:
+        models: built models by name; the last is the one to compare with.
+        image: uint8 (H, W, C), timed alone, as a webcam would send it.
+    """
+    found = [
+        (
+            name,
+            model.count_params(),
+            complexity.multiply_accumulates(model),
+            complexity.latency(partial(model, training=False), image.astype("float32")),
+        )
+        for name, model in models.items()
+    ]
+    base = found[-1]
+    return table(
+        [
+            {
+                "Convolution": name,
+                "Parameters": f"{parameters:,}",
+                "Multiply-accumulates": f"{products:,}",
+                f"Parameters against {base[0]}": f"{parameters / base[1]:.2f}",
+                f"Multiply-accumulates against {base[0]}": f"{products / base[2]:.2f}",
+                f"Latency against {base[0]}": f"{seconds / base[3]:.2f}",
+            }
+            for name, parameters, products, seconds in found
+        ]
+    )
+
+
+def epochs_and_parts(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """What the choice of epoch, of test part and of accuracy does, in words for `open_details`.
+
+    Args:
+        runs: full runs with the chapter's own choices, one a seed; none: nothing is told.
+    """
+    if not runs:
+        return {}
+
+    def mean(part: str, figure: str) -> str:
+        return f"{100 * np.mean([run.metrics[part][figure] for run in runs]):.2f}"
+
+    last = f"{100 * np.mean([run.history['val_accuracy'][-1] for run in runs]):.2f}"
+    chosen = mean("val", "accuracy")
+    return {
+        "epoch": f"validation accuracy of the last epoch {last}, of the chosen one {chosen}",
+        "test-part": f"on the validation part, which chose the epoch: {chosen}",
+        "accuracy": f"element-wise, same predictions: {mean('test', 'elementwise_accuracy')}",
+    }

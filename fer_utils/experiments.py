@@ -81,19 +81,14 @@ def load_parts(
 def run_keras(
     *,
     paper: str,
-    label: str,
+    parameters: dict[str, Any],
     profile: records.Profile,
-    parameters: dict,
     data: FaceDataset,
     split: Split,
     build: Callable[[], Any],
     entry_points: tuple[str, ...],
-    work: Path,
-    epochs: int,
-    batch_size: int,
-    seed: int,
+    work: str | Path,
     augment: Callable | None = None,
-    select: str = "val_accuracy",
     learning_rate: Callable[[int], float] | None = None,
     threads: int = 0,
 ) -> Run:
@@ -101,16 +96,17 @@ def run_keras(
 
     Args:
         paper: bibkey of the paper.
-        label: what a person calls the run; a hash is added.
+        parameters: every choice that makes this run, JSON-ready: dataset, protocol, fold, epochs,
+            batch_size, seed, select (see `keras_loop.fit`) and what the paper's own network takes.
+            The record keeps it, `published` tables select by it, and a checkpoint made with other
+            parameters is not picked up.
         profile: smoke, trial or full; see `records.write`.
-        parameters: every choice that makes this run, JSON-ready; the record keeps it, `published`
-            tables select by it, and a checkpoint made with other parameters is not picked up.
         data: all images.
         split: rows of its three parts.
         build: returns a compiled model; called after seeding.
         entry_points: the package's functions that make the numbers, for the record's code hash.
         work: below it the run keeps its checkpoints, by name.
-        epochs, batch_size, seed, augment, select, learning_rate: see `keras_loop.fit`.
+        augment, learning_rate: see `keras_loop.fit`.
         threads: cores to use, 0 for all.
 
     Returns:
@@ -122,8 +118,9 @@ def run_keras(
     code = provenance.code_hash(entry_points)
     data_hash = records.array_hash(data.images, data.labels)
     split_hash = records.array_hash(split.train, split.val, split.test)
-    run = records.run_name(label, parameters, data_hash, split_hash, code)
+    run = records.run_name(label(parameters), parameters, data_hash, split_hash, code)
 
+    seed = parameters["seed"]
     keras_loop.prepare(seed, threads)
     model = build()
     started = time.perf_counter()
@@ -131,12 +128,12 @@ def run_keras(
         model,
         parts["train"],
         parts["val"],
-        epochs=epochs,
-        batch_size=batch_size,
+        epochs=parameters["epochs"],
+        batch_size=parameters["batch_size"],
         seed=seed,
         folder=Path(work) / run,
         augment=augment,
-        select=select,
+        select=parameters["select"],
         learning_rate=learning_rate,
     )
     trained = time.perf_counter()
@@ -187,3 +184,28 @@ def run_keras(
         created=records.now(),
     )
     return Run(record, test, parts["test"].labels, model)
+
+
+def label(parameters: dict[str, Any]) -> str:
+    """What a person calls a run, such as "fer2013-official-depthwise-dropout0.2-seed0"."""
+    fold = "" if parameters["fold"] is None else parameters["fold"]
+    words = [parameters["dataset"], f"{parameters['protocol']}{fold}"]
+    if "convolution" in parameters:
+        words.append(parameters["convolution"])
+    if "dropout" in parameters:
+        words.append(f"dropout{parameters['dropout']}")
+    return "-".join([*words, f"seed{parameters['seed']}"])
+
+
+def profile_of(
+    dataset: str, as_published: bool, asked: records.Profile | None = None
+) -> records.Profile:
+    """Smoke on synthetic faces, full on real data with the paper's own settings, else trial.
+
+    Raises:
+        ParameterError: another profile was asked for than the other parameters amount to.
+    """
+    found = "smoke" if dataset == "synthetic" else "full" if as_published else "trial"
+    if asked not in (None, found):
+        raise ParameterError(f"profile = {asked!r}: with these parameters it is a {found} run.")
+    return found
