@@ -130,7 +130,8 @@ def main() -> None:
     UNFINISHED.touch()
     LOG.write_text("")
 
-    pip("install", "--requirement", str(LOCK), say=progress)
+    # Byte code for 20,000 files takes long, and few are ever imported: Python makes it for those.
+    pip("install", "--no-compile", "--requirement", str(LOCK), say=progress)
     # The lock's setuptools builds it: a build of its own would fetch one that nobody pinned.
     pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     make_cv2_importable()
