@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from fer_utils import synthetic
@@ -269,15 +270,16 @@ def _standardised(images):
 
 
 def _small_network():
-    def block(inputs, outputs):
-        conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+    """28,543 parameters: four convolutions with pooling and a linear layer."""
+    layers, inputs = [], 1
+    for outputs in (8, 16, 32, 64):
+        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        layers += [conv, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU()]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 9, 7))
 
-    blocks = [*block(1, 16), *block(16, 32), *block(32, 64), *block(64, 64)]
-    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(64 * 9, 7))
 
-
-def _network_accuracy(x, y, train, test, epochs=5):
+def _network_accuracy(x, y, train, test, epochs):
     torch.manual_seed(0)
     x, y = torch.from_numpy(x).view(-1, 1, 48, 48), torch.from_numpy(y)
     train, test = torch.from_numpy(np.flatnonzero(train)), torch.from_numpy(test)
@@ -296,25 +298,36 @@ def _network_accuracy(x, y, train, test, epochs=5):
         return (network(x[test]).argmax(1) == y[test]).double().mean().item()
 
 
+def _logistic_accuracy(x, y, train, test):
+    # Means of 2x2 pixels and this penalty serve it best: 48.8 % where all pixels reach 45.6 %.
+    pixels = x.reshape(-1, 24, 2, 24, 2).mean(axis=(2, 4)).reshape(len(x), -1)
+    model = LogisticRegression(C=0.01, max_iter=60).fit(pixels[train], y[train])
+    return model.score(pixels[test], y[test])
+
+
+@pytest.fixture
+def one_thread():
+    """Threads that wait for each other cost more than they save at this size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # stopped early
-def test_a_network_learns_what_logistic_regression_cannot():
-    """About 15 s on one core: 4,000 images, 5 epochs, subjects apart."""
+def test_a_network_learns_what_logistic_regression_cannot(one_thread):
+    """About 15 s of one core: 4,000 images, 3 epochs, subjects apart."""
     faces = generate(4000, expressions=SEVEN)
     train, test = faces.split == "train", faces.split == "test"
     x, y = _standardised(faces.images), faces.labels
-    network = _network_accuracy(x, y, train, test)
-    # Early stopping and fewer pixels both help this baseline against overfitting.
-    small = x.reshape(-1, 24, 2, 24, 2).mean(axis=(2, 4)).reshape(len(x), -1)
-    baselines = []
-    for pixels, iterations in ((x, 15), (small, 60)):
-        logistic = LogisticRegression(C=1e-3, max_iter=iterations)
-        logistic.fit(pixels[train], y[train])
-        baselines.append(logistic.score(pixels[test], y[test]))
+    network = _network_accuracy(x, y, train, test, epochs=3)
+    logistic = _logistic_accuracy(x, y, train, test)
     majority = np.bincount(y[test]).max() / test.sum()
-    print(f"network {network:.3f}, logistic regression {baselines}, majority {majority:.3f}")
+    print(f"network {network:.3f}, logistic regression {logistic:.3f}, majority {majority:.3f}")
     assert 0.60 < network < 0.98
-    assert network > max(baselines) + 0.15
-    assert min(baselines) > majority
+    assert network > logistic + 0.15
+    assert logistic > majority + 0.05
 
 
 # -- bad arguments --------------------------------------------------------------------------------
