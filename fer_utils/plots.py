@@ -62,17 +62,16 @@ def faces(images: np.ndarray, titles: Sequence[str], columns: int = 7) -> Figure
 
 
 def examples(data: FaceDataset, each: int = 2) -> Figure:
-    """The first images of every expression, a column an expression."""
-    order = [
-        np.flatnonzero(data.labels == k)[row]
-        for row in range(each)
-        for k in range(len(data.class_names))
+    """The first images of every expression, a column an expression; white where there are fewer."""
+    white = np.full(data.images.shape[1:], 255, np.uint8)
+    rows = [np.flatnonzero(data.labels == k)[:each] for k in range(len(data.class_names))]
+    images = [
+        data.images[found[take]] if take < len(found) else white
+        for take in range(each)
+        for found in rows
     ]
-    names = [
-        data.class_names[data.labels[row]] if k < len(data.class_names) else ""
-        for k, row in enumerate(order)
-    ]
-    return faces(data.images[order], names, columns=len(data.class_names))
+    titles = [*data.class_names, *[""] * (len(images) - len(data.class_names))]
+    return faces(np.stack(images), titles, columns=len(data.class_names))
 
 
 def class_counts(parts: dict[str, FaceDataset]) -> Figure:
