@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where it is used: `--help` need not wait for it
+    from fer_utils.comparison import Comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     results = commands.add_parser("results", help="published numbers beside reproduced ones")
     results.add_argument("--paper", help="one paper alone")
-    results.add_argument("--json", action="store_true", help="for programs")
+    form = results.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--markdown", action="store_true", help="the verdicts alone, as in README")
     results.set_defaults(run=_results)
 
     options = parser.parse_args(arguments)
@@ -56,6 +62,29 @@ def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
             for cell, width, right in zip(row, widths, numeric, strict=True)
         ]
         lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def markdown(found: Sequence[Comparison]) -> str:
+    """The accuracies with a verdict, as README shows them."""
+    lines = [
+        "| Paper | Table | Result | Published | Ours, 90 % interval | Runs | Verdict |",
+        "|---|---|---|--:|--:|--:|---|",
+    ]
+    for comparison in found:
+        cell, ours = comparison.cell, comparison.ours
+        if comparison.verdict is None or cell.metric == "multiplications":
+            continue
+        told = f"{ours.mean:.2f}, {ours.low:.2f} to {ours.high:.2f}" if ours else "–"
+        lines.append(
+            f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} | {cell.printed}"
+            f" | {told} | {len(ours.values) if ours else 0} | {comparison.verdict} |"
+        )
+        lines += [
+            f"| | | *{label}* | | {other.mean:.2f}, {other.low:.2f} to {other.high:.2f}"
+            f" | {len(other.values)} | |"
+            for label, other in comparison.also.items()
+        ]
     return "\n".join(lines)
 
 
@@ -104,6 +133,9 @@ def _results(options: argparse.Namespace) -> int:
     ]
     if options.json:
         print(json.dumps([comparison.as_dict() for comparison in found], indent=1))
+        return 0
+    if options.markdown:
+        print(markdown(found))
         return 0
     rows = []
     for comparison in found:

@@ -1,0 +1,25 @@
+"""README says what the records say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fer_utils.cli import markdown
+from fer_utils.comparison import compare_all
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+def test_table_of_verdicts_is_the_one_that_the_records_give():
+    shown = re.search(
+        r"<!-- verdicts: (.+?) -->\n(.*?)<!-- /verdicts -->", README, flags=re.DOTALL
+    )
+    assert shown, "README has lost its table of verdicts"
+    assert shown[2].strip() == markdown(compare_all()), f"run: .venv/bin/{shown[1]}"
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_what_readme_links_to_exists(target):
+    assert (ROOT / target).exists()
