@@ -77,8 +77,8 @@ def markdown(found: Sequence[Comparison]) -> str:
             continue
         told = f"{ours.mean:.2f}, {ours.low:.2f} to {ours.high:.2f}" if ours else "–"
         lines.append(
-            f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} | {cell.printed}"
-            f" | {told} | {len(ours.values) if ours else 0} | {comparison.verdict} |"
+            f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} "
+            f"| {cell.printed} | {told} | {len(ours.values) if ours else 0} | {comparison.verdict} |"
         )
         lines += [
             f"| | | *{label}* | | {other.mean:.2f}, {other.low:.2f} to {other.high:.2f}"
