@@ -76,9 +76,10 @@ def markdown(found: Sequence[Comparison]) -> str:
         if comparison.verdict is None or cell.metric == "multiplications":
             continue
         told = f"{ours.mean:.2f}, {ours.low:.2f} to {ours.high:.2f}" if ours else "–"
+        runs = len(ours.values) if ours else 0
         lines.append(
             f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} "
-            f"| {cell.printed} | {told} | {len(ours.values) if ours else 0} | {comparison.verdict} |"
+            f"| {cell.printed} | {told} | {runs} | {comparison.verdict} |"
         )
         lines += [
             f"| | | *{label}* | | {other.mean:.2f}, {other.low:.2f} to {other.high:.2f}"
