@@ -1,0 +1,114 @@
+"""Tables and figures of the book, on made results."""
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from fer_utils import display, plots
+from fer_utils.comparison import Comparison, Estimate
+from fer_utils.datasets import FaceDataset
+from fer_utils.manifests import OpenDetail, PublishedCell, dataset_names, load_manifest
+
+CELL = PublishedCell(
+    id="made",
+    row="Ours <b>",
+    column="FER2013",
+    value=65.32,
+    printed="65.32",
+    unit="percent",
+    kind="own",
+    metric="accuracy",
+    margin=2.0,
+    margin_reason="made",
+)
+OURS = Estimate(60.0, 58.5, 61.5, (59.0, 61.0), 100, ("a", "b"))
+
+
+def made_faces(counts=(3, 1, 0)) -> FaceDataset:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = np.zeros((len(labels), 8, 8, 1), np.uint8)
+    return FaceDataset("made", images, labels, ("anger", "fear", "neutral"))
+
+
+def text(html) -> str:
+    return re.sub(r"<[^>]+>", " ", html.data).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_verdict_table_shows_number_interval_runs_and_badge():
+    found = Comparison("p", "Table II", CELL, OURS, "not reproduced", "below", {"other": OURS})
+    html = display.verdicts([found])
+    assert "60.00 (58.50 to 61.50)" in text(html)
+    assert "65.32 ± 2" in text(html)
+    assert 'class="verdict verdict-not-reproduced"' in html.data
+    assert text(html).count("60.00") == 2  # ours and the other protocol
+
+
+def test_what_a_paper_prints_is_shown_as_text_not_run_as_html():
+    html = display.verdicts([Comparison("p", "t", CELL, None, "not attempted", "none")])
+    assert "Ours &lt;b&gt;" in html.data
+
+
+def test_cited_rows_appear_only_when_asked_for():
+    cited = CELL.model_copy(update={"kind": "cited", "margin": None})
+    found = [Comparison("p", "t", cited, None, None, "cited")]
+    assert "65.32" not in display.verdicts(found).data
+    assert "65.32" in display.verdicts(found, cited=True).data
+
+
+def test_numbers_stand_right_and_words_left():
+    html = display.table([{"name": "a", "share": "12.5 %"}, {"name": "b", "share": "–"}]).data
+    assert re.findall(r'<th style="text-align: (\w+)">(\w+)', html) == [
+        ("left", "name"),
+        ("right", "share"),
+    ]
+
+
+@pytest.mark.parametrize("name", dataset_names())
+def test_data_card_tells_how_to_get_a_set_and_whether_faces_may_be_shown(name):
+    manifest = load_manifest(name)
+    card = display.data_card(manifest)
+    assert manifest.licence.name in text(card).replace("&#x27;", "'")
+    assert ("yes." if manifest.faces.shown else "no.") in text(card)
+
+
+def test_open_details_without_runs_say_not_measured():
+    detail = OpenDetail(id="a", detail="Widths", choice="32", reason="small", other={"x": {"w": 1}})
+    assert "not measured" in text(display.open_details([detail], [], OURS, {}))
+    assert "12.3" in text(display.open_details([detail], [], OURS, {"a": "12.3"}))
+
+
+def test_examples_leave_white_where_an_expression_has_too_few_faces():
+    figure = plots.examples(made_faces(), each=2)
+    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert [bool((image == 255).all()) for image in shown] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_confusion_figure_shows_percent_of_each_row():
+    figure = plots.confusion(np.array([[3, 1], [0, 0]]), ("anger", "fear"))
+    told = [word.get_text() for word in figure.axes[0].texts]
+    assert told == ["75", "25", "0", "0"]
+
+
+def test_figure_against_the_paper_leaves_out_cells_without_runs():
+    none = Comparison("p", "t", CELL, None, "not attempted", "none")
+    some = Comparison("p", "t", CELL, OURS, "not reproduced", "below", {"by subject": OURS})
+    labels = [
+        tick.get_text() for tick in plots.against_paper([none, some]).axes[0].get_yticklabels()
+    ]
+    assert [label.strip() for label in labels] == ["Ours <b>, FER2013", "by subject"]
+
+
+def test_figures_are_closed_so_that_a_notebook_shows_them_once():
+    import matplotlib.pyplot as plt
+
+    assert isinstance(plots.class_counts({"train": made_faces()}), Figure)
+    assert plt.get_fignums() == []
