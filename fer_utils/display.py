@@ -41,7 +41,7 @@ def table(rows: Sequence[dict], caption: str = "") -> HTML:
 
 def _is_number(value: object) -> bool:
     """Whether a cell is a number, or an interval or a sign that stands for one."""
-    text = re.sub(r"<[^>]*>| to |[-–+±().,%\s]", "", "" if value is None else str(value))
+    text = re.sub(r"<[^>]*>|\bto\b|[-–+±().,%\s]", "", "" if value is None else str(value))
     return not text or text.isdigit()
 
 
@@ -66,11 +66,11 @@ def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
     """Published cells beside ours, with the verdict on each.
 
     Args:
-        comparisons: of one paper.
+        comparisons: of one paper; accuracies come first, counts of multiplications last.
         cited: show the rows that the paper cites from others too.
     """
     rows = []
-    for found in comparisons:
+    for found in sorted(comparisons, key=lambda found: found.cell.metric == "multiplications"):
         if found.verdict is None and not (cited and found.cell.kind == "cited"):
             continue
         cell, ours = found.cell, found.ours
@@ -119,7 +119,7 @@ def data_card(manifest: DatasetManifest) -> HTML:
         )
         or "none",
         "Licence": manifest.licence.name,
-        "Faces shown here": f"{shown}. {manifest.faces.wording}",
+        "May faces be shown?": f"{shown}. {manifest.faces.wording}",
         "How to get it": manifest.obtain,
         "Notes": " ".join(manifest.notes),
     }

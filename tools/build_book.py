@@ -185,13 +185,33 @@ def documents_in(toc: object) -> Iterable[str]:
             yield from documents_in(item)
 
 
-def assemble(chapters: list[Path], source: Path) -> None:
+def page_of(executed: Path, profile: str) -> str:
+    """An executed chapter as the book gets it: its tags fit what it was executed on.
+
+    The parameters that papermill injected stay out where the notebook hides its own; cells marked
+    as synthetic lose the mark where the data were real.
+    """
+    notebook = json.loads(executed.read_text(encoding="utf8"))
+    hidden = False
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "parameters" in tags:
+            hidden = "remove-cell" in tags
+        if "injected-parameters" in tags and hidden:
+            tags.append("remove-cell")
+        if profile != "smoke" and "synthetic" in tags:
+            tags.remove("synthetic")
+    return json.dumps(notebook)
+
+
+def assemble(chapters: list[Path], source: Path, profile: str) -> None:
     """Lay out what Jupyter Book is given, and refuse a table of contents that does not match."""
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_*"))
     (source / "chapters").mkdir(exist_ok=True)
     for chapter in chapters:
-        shutil.copy(chapter, source / "chapters")
+        page = source / "chapters" / chapter.name
+        page.write_text(page_of(chapter, profile), encoding="utf8")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, source)
 
@@ -252,7 +272,7 @@ def main() -> None:
     print(f"Chapters ({profile} profile)", flush=True)
     chapters = [execute(notebook, profile) for notebook in notebooks]
     print("Book", flush=True)
-    assemble(chapters, BUILD / "book_source")
+    assemble(chapters, BUILD / "book_source", profile)
     build(BUILD / "book_source")
     print(f"Read it: {(HTML / 'index.html').as_uri()}", flush=True)
 
