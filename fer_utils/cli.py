@@ -76,14 +76,14 @@ def markdown(found: Sequence[Comparison]) -> str:
         if comparison.verdict is None or cell.metric == "multiplications":
             continue
         told = f"{ours.mean:.2f}, {ours.low:.2f} to {ours.high:.2f}" if ours else "–"
-        runs = len(ours.values) if ours else 0
+        runs = len(ours.runs) if ours else 0
         lines.append(
             f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} "
             f"| {cell.printed} | {told} | {runs} | {comparison.verdict} |"
         )
         lines += [
             f"| | | *{label}* | | {other.mean:.2f}, {other.low:.2f} to {other.high:.2f}"
-            f" | {len(other.values)} | |"
+            f" | {len(other.runs)} | |"
             for label, other in comparison.also.items()
         ]
     return "\n".join(lines)
@@ -148,7 +148,7 @@ def _results(options: argparse.Namespace) -> int:
         else:
             interval = "" if ours.low == ours.high else f"{ours.low:.2f} to {ours.high:.2f}"
             number = f"{ours.mean:,.0f}" if cell.unit == "multiplications" else f"{ours.mean:.2f}"
-            ours_told = (number, interval, len(ours.values), comparison.verdict)
+            ours_told = (number, interval, len(ours.runs) or "", comparison.verdict)
         rows.append(
             (comparison.paper, comparison.table, cell.row, cell.column, cell.printed, *ours_told)
         )
@@ -161,7 +161,7 @@ def _results(options: argparse.Namespace) -> int:
                 "",
                 f"{other.mean:.2f}",
                 f"{other.low:.2f} to {other.high:.2f}",
-                len(other.values),
+                len(other.runs),
                 "",
             )
             for label, other in comparison.also.items()

@@ -81,7 +81,7 @@ def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
                 "Result": f"{escape(cell.row)}, {escape(cell.column)}",
                 "Published": published,
                 "Ours": interval(ours, cell.unit) if found.verdict else "",
-                "Runs": len(ours.values) if ours and ours.runs else "",
+                "Runs": len(ours.runs) if ours and ours.runs else "",
                 "Verdict": badge(found.verdict),
             }
         )
@@ -91,7 +91,7 @@ def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
                 "Result": f"<em>{escape(label)}</em>",
                 "Published": "",
                 "Ours": interval(other, cell.unit),
-                "Runs": len(other.values),
+                "Runs": len(other.runs),
                 "Verdict": "",
             }
             for label, other in found.also.items()
