@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -278,6 +279,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Whoever stops this stops what it started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ Standard library only: this runs before anything is installed.
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -73,13 +74,21 @@ def pip(*arguments: str, say=None) -> None:
         except KeyboardInterrupt:
             process.terminate()
             process.wait()
+            spare_untouched()
             raise
     if say and terminal:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if process.returncode:
+        spare_untouched()
         said = LOG.read_text(errors="replace").splitlines()
         errors = [line[:300] for line in said if line.startswith("ERROR: ")] or said[-5:]
         sys.exit("\n".join([*errors, f"Set-up failed: pip could not do its part; see {LOG}"]))
+
+
+def spare_untouched() -> None:
+    """Where pip stopped before it changed anything, .venv need not start again from nothing."""
+    if "Installing collected packages" not in LOG.read_text(errors="replace"):
+        UNFINISHED.unlink()
 
 
 def progress() -> str:
@@ -142,6 +151,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Whoever stops this stops what it started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:
