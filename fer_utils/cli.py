@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()  # here, where a reader that has gone away is no error
+        return status
     except ValueError as error:  # data, records and manifests all say what is wrong in one line
         print(f"fer-utils: {error}", file=sys.stderr)
         return 1

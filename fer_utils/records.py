@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -146,24 +148,36 @@ def write(
     if record.profile != "full" and folder.resolve().is_relative_to(RESULTS.resolve()):
         raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
     path = folder / record.paper / f"{record.run}.json"
-    if path.exists():
-        if read(path).metrics == record.metrics:
-            return path
-        raise RecordError(f"{path} exists with other metrics; a record is never overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if probabilities is not None:
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            probabilities=probabilities.astype(np.float32),
-            labels=labels.astype(np.uint8),
-        )
-        content = buffer.getvalue()
-        record = record.model_copy(update={"probabilities": hashlib.sha256(content).hexdigest()})
-        _write_once(path.with_suffix(".npz"), content, replace=True)
-    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    _write_once(path, f"{text}\n".encode())
+    with _alone_in(path.parent):
+        if path.exists():
+            if read(path).metrics == record.metrics:
+                return path
+            raise RecordError(f"{path} exists with other metrics; a record is never overwritten")
+        if probabilities is not None:
+            buffer = io.BytesIO()
+            np.savez_compressed(
+                buffer,
+                probabilities=probabilities.astype(np.float32),
+                labels=labels.astype(np.uint8),
+            )
+            packed = buffer.getvalue()
+            record = record.model_copy(update={"probabilities": hashlib.sha256(packed).hexdigest()})
+            _write_once(path.with_suffix(".npz"), packed, replace=True)
+        text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        _write_once(path, f"{text}\n".encode())
     return path
+
+
+@contextmanager
+def _alone_in(folder: Path):
+    """Keep other writers of the folder waiting; the lock goes with the process that holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write_once(path: Path, content: bytes, replace: bool = False) -> None:

@@ -183,18 +183,7 @@ def test_columns_are_aligned_and_those_of_numbers_stand_right():
     ]
 
 
-@pytest.mark.parametrize(
-    "buffered",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, reason="a short output is first written after `main` has returned"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("buffered", [False, True])
 def test_a_reader_that_stops_early_is_no_error(buffered):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     run = subprocess.Popen(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
 import trees
+
 from fer_utils import records
 
 ROOT = Path(__file__).parents[1]
