@@ -29,8 +29,8 @@ TABLE: dict[str, int] = {"offset": 1}
 low, high = 0, 9
 
 
-def decorate(function):
-    return function
+def decorate(times):
+    return lambda function: function
 
 
 class Base:
@@ -45,7 +45,7 @@ class Counter(Base):
         return self.start + 1
 
 
-@decorate
+@decorate(2)
 def entry(x: Kind = "one", y=high) -> int:
     """What it does."""
     # why it does it
@@ -149,8 +149,9 @@ def test_what_moves_no_number_leaves_the_hash(hash_of, module, old, new):
         ("work", "low, high = 0, 9", "low, high = 0, 8"),
         ("work", "min(x, LIMIT)", "max(x, LIMIT)"),
         ("work", 'Kind = "one"', 'Kind = "two"'),
-        ("work", "    return function", "    return None"),
-        ("work", "@decorate\n", ""),
+        ("work", "lambda function: function", "lambda function: None"),
+        ("work", "@decorate(2)\n", ""),
+        ("work", "@decorate(2)", "@decorate(3)"),
         ("work", "self.start + 1", "self.start + 2"),
         ("work", "start = 4", "start = 5"),
         ("work", "tools.by_module(x)", "tools.by_module(y)"),

@@ -129,7 +129,7 @@ def write_slowly(passed_check, other_is_done, record, folder):
 
     def slowly(*arguments, **arrays):
         passed_check.set()
-        other_is_done.wait(5)
+        other_is_done.wait(2)
         pack(*arguments, **arrays)
 
     np.savez_compressed = slowly

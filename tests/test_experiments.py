@@ -1,0 +1,289 @@
+"""A run leaves a record that says what was done, and probabilities that bear its numbers out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trees
+
+from fer_utils import metrics, provenance, records
+from fer_utils.complexity import multiply_accumulates
+from fer_utils.experiments import label, load_parts, profile_of, run_keras
+from fer_utils.manifests import DataError, DataMissing
+from fer_utils.models import yengikand2023
+from fer_utils.parameters import ParameterError
+from fer_utils.preprocessing import flip_and_shift
+from fer_utils.splits import Split
+
+ENTRY_POINTS = ("fer_utils.models.yengikand2023:build", "fer_utils.metrics:score")
+PARAMETERS = {
+    "dataset": "ck48",
+    "protocol": "stratified",
+    "fold": None,
+    "dropout": 0.1,
+    "epochs": 2,
+    "batch_size": 8,
+    "select": "val_accuracy",
+    "seed": 3,
+}
+SPLIT = Split(
+    "by hand",
+    train=np.arange(40),
+    val=np.arange(40, 52),
+    test=np.arange(52, 64),
+    seed=7,
+    description="the first rows train",
+)
+
+
+def build():
+    return yengikand2023.compile_model(yengikand2023.build(3, dropout=0.1, widths=(2, 2, 4)))
+
+
+def run(data, work, **changes):
+    what = {
+        "paper": "yengikand2023",
+        "profile": "trial",
+        "parameters": PARAMETERS,
+        "split": SPLIT,
+        "build": build,
+        "entry_points": ENTRY_POINTS,
+        "augment": flip_and_shift,
+    }
+    return run_keras(data=data, work=work, **{**what, **changes})
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def done(faces, work):
+    return run(faces, work)
+
+
+def test_the_record_says_what_was_run(done):
+    record = done.record
+    assert (record.paper, record.profile, record.seed) == ("yengikand2023", "trial", 3)
+    assert record.parameters == PARAMETERS
+    assert record.run.startswith("ck48-stratified-dropout0.1-seed3-")
+    assert record.created.endswith("+00:00")
+
+
+def test_the_record_says_on_which_data_and_rows(done, faces):
+    record = done.record
+    assert record.data.name == "ck48"
+    assert record.data.images == 64
+    assert record.data.classes == ("anger", "happiness", "neutral")
+    assert record.data.sources == faces.hashes
+    assert record.data.sha256 == records.array_hash(faces.images, faces.labels)
+    assert (record.split.name, record.split.seed) == ("by hand", 7)
+    assert record.split.description == "the first rows train"
+    assert record.split.sizes == {"train": 40, "val": 12, "test": 12}
+    assert record.split.sha256 == records.array_hash(SPLIT.train, SPLIT.val, SPLIT.test)
+
+
+def test_the_record_says_with_which_code_libraries_and_device(done):
+    record = done.record
+    assert record.code.entry_points == ENTRY_POINTS
+    assert record.code.sha256 == provenance.code_hash(ENTRY_POINTS)
+    assert not records.is_stale(record)
+    assert record.code.model_dump(include={"commit", "modified"}) == provenance.commit()
+    assert record.versions == provenance.versions()
+    assert record.device == {**provenance.device(), "threads": 0}
+
+
+def test_the_record_has_the_size_of_the_model(done):
+    assert record_size(done) == (done.model.count_params(), multiply_accumulates(done.model))
+
+
+def record_size(done):
+    return done.record.model.parameters, done.record.model.multiply_accumulates
+
+
+def test_the_record_has_the_history_the_choice_and_the_seconds(done):
+    record = done.record
+    assert {len(values) for values in record.history.values()} == {2}
+    assert set(record.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    assert record.selection.rule == "highest accuracy on the validation part"
+    assert record.selection.epoch == 1 + int(np.argmax(record.history["val_accuracy"]))
+    chosen = record.history["val_accuracy"][record.selection.epoch - 1]
+    assert record.metrics["val"]["accuracy"] == pytest.approx(chosen)
+    assert record.timings["training"] == pytest.approx(sum(record.history["seconds"]))
+    assert record.timings["epoch"] == pytest.approx(np.median(record.history["seconds"]))
+    assert record.timings["this_call"] > 0
+    assert record.timings["prediction"] > 0
+
+
+def test_the_record_s_metrics_are_those_of_its_probabilities(done, faces):
+    assert done.probabilities.shape == (12, 3)
+    np.testing.assert_array_equal(done.labels, faces.labels[SPLIT.test])
+    scored = metrics.score(done.labels, done.probabilities, faces.class_names)
+    assert done.record.metrics["test"] == scored
+    assert done.record.metrics["val"]["n"] == 12
+    assert set(scored["per_class"]) == set(faces.class_names)
+    assert np.sum(scored["confusion_matrix"]) == 12
+
+
+def test_the_model_is_the_one_that_was_scored(done, faces):
+    probabilities = np.asarray(done.model(faces.images[SPLIT.test], training=False))
+    np.testing.assert_allclose(probabilities, done.probabilities, atol=1e-6)
+
+
+def test_the_written_record_and_its_probabilities_bear_each_other_out(done, tmp_path):
+    path = records.write(done.record, done.probabilities, done.labels, tmp_path)
+    record = records.read(path)
+    probabilities, labels = records.read_probabilities(record, tmp_path)
+    right = probabilities.argmax(axis=1) == labels
+    assert right.mean() == record.metrics["test"]["accuracy"]
+    assert record.history == done.record.history
+
+
+def test_the_same_run_again_trains_nothing_and_gives_the_same_numbers(done, faces, work):
+    def never(images, rng):
+        raise AssertionError
+
+    again = run(faces, work, augment=never)
+    assert again.record.run == done.record.run
+    assert again.record.metrics == done.record.metrics
+    assert again.record.history == done.record.history
+    np.testing.assert_array_equal(again.probabilities, done.probabilities)
+
+
+def test_the_test_part_moves_neither_training_nor_choice(done, faces, work):
+    """Other pictures under other labels in the test part: only its own figures change."""
+    images, labels = faces.images.copy(), faces.labels.copy()
+    images[SPLIT.test] = 255 - images[SPLIT.test]
+    labels[SPLIT.test] = (labels[SPLIT.test] + 1) % 3
+    other = run(replace(faces, images=images, labels=labels), work)
+    assert other.record.run != done.record.run, "the checkpoints of other data were picked up"
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert other.record.history[name] == done.record.history[name]
+    assert other.record.selection == done.record.selection
+    assert other.record.metrics["val"] == done.record.metrics["val"]
+    assert other.record.metrics["test"] != done.record.metrics["test"]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": {**PARAMETERS, "dropout": 0.2}},
+        {"parameters": {**PARAMETERS, "seed": 4}},
+        {"parameters": {**PARAMETERS, "pretraining": "another run"}},
+        {"entry_points": ENTRY_POINTS[:1]},
+        {"split": replace(SPLIT, val=SPLIT.test, test=SPLIT.val)},
+    ],
+)
+def test_a_run_made_otherwise_picks_up_no_checkpoint_of_this_one(done, faces, work, changes):
+    def trains(images, rng):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        run(faces, work, augment=trains, **changes)
+
+
+def test_an_entry_point_that_does_not_exist_stops_before_training(faces, tmp_path):
+    with pytest.raises(ValueError, match="no such definition"):
+        run(faces, tmp_path / "work", entry_points=("fer_utils.metrics:scores",))
+    assert not (tmp_path / "work").exists()
+
+
+# ---- names and profiles ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "ck48-stratified-dropout0.1-seed3"),
+        ({"protocol": "subject_kfold", "fold": 0}, "ck48-subject_kfold0-dropout0.1-seed3"),
+        ({"convolution": "normal"}, "ck48-stratified-normal-dropout0.1-seed3"),
+    ],
+)
+def test_a_run_is_called_by_what_tells_it_from_others(changes, expected):
+    assert label({**PARAMETERS, **changes}) == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "as_published", "profile"),
+    [
+        ("synthetic", True, "smoke"),
+        ("synthetic", False, "smoke"),
+        ("fer2013", True, "full"),
+        ("fer2013", False, "trial"),
+    ],
+)
+def test_the_profile_follows_from_the_data_and_the_settings(dataset, as_published, profile):
+    assert profile_of(dataset, as_published) == profile
+    assert profile_of(dataset, as_published, profile) == profile
+    for asked in {"smoke", "trial", "full"} - {profile}:
+        with pytest.raises(ParameterError, match=f"'{asked}': .* it is a {profile} run"):
+            profile_of(dataset, as_published, asked)
+
+
+# ---- parts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Small CK+48 and FER2013, and a cache of their own."""
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    trees.fer2013(tmp_path / "root")
+    return trees.ck48(tmp_path / "root", 70)
+
+
+def parts(root, dataset, protocol, **options):
+    return load_parts(dataset, protocol, seed=0, root=root, complete=False, **options)
+
+
+def test_the_official_parts_are_those_of_the_source(root):
+    data, split = parts(root, "fer2013", "official")
+    assert (len(data), split.name) == (40, "official")
+    assert split.sizes() == {"train": 32, "val": 4, "test": 4}
+
+
+def test_a_split_by_image_is_drawn_by_the_seed(root):
+    _, first = parts(root, "ck48", "stratified")
+    _, other = load_parts("ck48", "stratified", seed=1, root=root, complete=False)
+    assert first.sizes() == {"train": 168, "val": 21, "test": 21}
+    assert first.test.tolist() != other.test.tolist()
+
+
+def test_the_folds_of_whole_subjects_are_told_apart_by_number(root):
+    found = [parts(root, "ck48", "subject_kfold", fold=fold) for fold in range(5)]
+    tested = np.concatenate([split.test for _, split in found])
+    assert sorted(tested) == list(range(210))
+    for data, split in found:
+        assert not set(data.subjects[split.train]) & set(data.subjects[split.test])
+
+
+def test_each_subject_is_a_fold_of_its_own(root):
+    data, split = parts(root, "ck48", "leave_one_subject_out", fold=34)
+    assert set(data.subjects[split.test]) == {"S035"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fold", "told"),
+    [
+        ("stratified", 0, "no folds"),
+        ("stratified", 1, "no folds"),
+        ("subject_kfold", None, "folds 0 to 4"),
+        ("subject_kfold", 5, "folds 0 to 4"),
+        ("leave_one_subject_out", 35, "folds 0 to 34"),
+    ],
+)
+def test_a_fold_that_a_protocol_does_not_have_is_refused_with_those_it_has(
+    root, protocol, fold, told
+):
+    with pytest.raises(ParameterError, match=told):
+        parts(root, "ck48", protocol, fold=fold)
+
+
+def test_data_that_are_absent_are_told_as_such(tmp_path):
+    with pytest.raises(DataMissing):
+        load_parts("jaffe", "leave_one_subject_out", seed=0, fold=0, root=tmp_path)
+    assert issubclass(DataMissing, DataError)
