@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fer_utils.records import Profile
+from fer_utils.records import RESULTS, Profile
 
 
 class ParameterError(ValueError):
@@ -21,7 +21,16 @@ class PageParameters(BaseModel):
     profile: Profile | None = Field(
         None, description="smoke, trial or full; left out: what the other parameters amount to"
     )
-    output_dir: str = Field("build/smoke", description="for checkpoints and the done-file")
+    output_dir: str | None = Field(
+        str(RESULTS.parent / "build" / "smoke"),
+        description="for checkpoints and the done-file; left out: build/smoke of the project",
+    )
+
+    @field_validator("output_dir")
+    @classmethod
+    def _in_the_project(cls, given: str | None) -> str:
+        """The project's own folder also where the kernel runs elsewhere, as in JupyterLab."""
+        return given or cls.model_fields["output_dir"].default
 
 
 class ChapterParameters(PageParameters):

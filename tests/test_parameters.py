@@ -1,11 +1,12 @@
 """A chapter's parameters are checked, and a wrong one is told with all that is allowed."""
 
 import types
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, Field
 
-from fer_utils.parameters import ChapterParameters, ParameterError, read_parameters
+from fer_utils.parameters import ChapterParameters, PageParameters, ParameterError, read_parameters
 
 
 class Chapter(ChapterParameters):
@@ -98,3 +99,10 @@ def test_what_a_notebook_holds_besides_is_ignored():
 def test_read_parameters_cannot_be_changed_afterwards():
     with pytest.raises(ValueError, match="frozen"):
         read_parameters(Chapter, {}).seed = 1
+
+
+def test_work_goes_to_the_projects_own_folder_wherever_the_kernel_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # JupyterLab starts a kernel in the notebook's folder
+    found = read_parameters(PageParameters, {"output_dir": None}).output_dir
+    assert Path(found) == Path(__file__).parents[1] / "build" / "smoke"
+    assert read_parameters(PageParameters, {"output_dir": "mine"}).output_dir == "mine"
