@@ -59,7 +59,8 @@ def interval(ours: Estimate | None, unit: str = "percent") -> str:
         return "–"
     if unit not in ("percent", "fraction"):
         return f"{ours.mean:,.0f}"
-    return f"{ours.mean:.2f} ({ours.low:.2f} to {ours.high:.2f})".replace(" ", "\N{NO-BREAK SPACE}")
+    ends = f"({ours.low:.2f} to {ours.high:.2f})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{ours.mean:.2f} {ends}"
 
 
 def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
