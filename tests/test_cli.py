@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import trees
 
-from fer_utils import comparison, records
+from fer_utils import comparison, manifests, records
 from fer_utils.cli import main, table
 from fer_utils.manifests import dataset_names, load_published, published_papers
 
@@ -89,6 +89,15 @@ def test_results_as_json_has_every_cell_with_its_verdict(results, capsys, make_r
     assert entry["ours"]["mean"] == 75
     assert entry["ours"]["low"] < 75 < entry["ours"]["high"]
     assert entry["verdict"] == "inconclusive"
+
+
+def test_results_of_one_paper_leave_the_others_out(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(manifests, "published_papers", lambda: ("one2023", "two2024"))
+    monkeypatch.setattr(comparison, "compare", lambda paper: asked.append(paper) or [])
+    main(["results", "--json"])
+    main(["results", "--json", "--paper", "two2024"])
+    assert asked == ["one2023", "two2024", "two2024"]
 
 
 def test_results_of_the_committed_records_are_printed(capsys):

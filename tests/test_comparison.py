@@ -2,11 +2,12 @@
 
 import json
 from math import sqrt
+from types import SimpleNamespace
 
 import pytest
 from scipy import stats
 
-from fer_utils import records
+from fer_utils import comparison, records
 from fer_utils.comparison import (
     Estimate,
     compare,
@@ -212,7 +213,7 @@ def test_a_cell_is_judged_by_the_runs_it_selects_and_shows_others_beside(make_re
     written(make_record, tmp_path, "c-0", {**fields, "epochs": 1}, correct=0, n=4)
     written(make_record, tmp_path, "d-0", fields, correct=0, n=4, profile="trial")
 
-    found = {comparison.cell.id: comparison for comparison in compare(PAPER, tmp_path)}
+    found = {entry.cell.id: entry for entry in compare(PAPER, tmp_path)}
     judged = found["table2-ours-fer2013"]
     assert judged.verdict == "reproduced"
     assert judged.ours.runs == ("a-0", "a-1", "a-2")
@@ -227,7 +228,7 @@ def test_a_cell_is_judged_by_the_runs_it_selects_and_shows_others_beside(make_re
 def test_a_cell_whose_runs_are_stale_says_so(make_record, tmp_path):
     fields = the_cell(PAPER, "table2-ours-fer2013").select
     written(make_record, tmp_path, "a-0", fields, stale=True)
-    found = {comparison.cell.id: comparison for comparison in compare(PAPER, tmp_path)}
+    found = {entry.cell.id: entry for entry in compare(PAPER, tmp_path)}
     assert found["table2-ours-fer2013"].verdict == "stale"
 
 
@@ -237,12 +238,12 @@ def test_a_cell_whose_runs_are_stale_says_so(make_record, tmp_path):
 @pytest.mark.parametrize("paper", published_papers())
 def test_every_own_cell_with_a_margin_gets_a_verdict_and_no_other_does(paper, tmp_path):
     found = compare(paper, tmp_path)
-    assert [comparison.cell for comparison in found] == list(load_published(paper).cells)
-    for comparison in found:
-        tested = comparison.cell.kind == "own" and comparison.cell.margin is not None
-        assert (comparison.verdict is not None) == tested
-        assert comparison.reason
-    assert any(comparison.verdict for comparison in found)
+    assert [entry.cell for entry in found] == list(load_published(paper).cells)
+    for entry in found:
+        tested = entry.cell.kind == "own" and entry.cell.margin is not None
+        assert (entry.verdict is not None) == tested
+        assert entry.reason
+    assert any(entry.verdict for entry in found)
 
 
 @pytest.mark.parametrize("paper", published_papers())
@@ -253,11 +254,23 @@ def test_every_own_result_chooses_its_runs(paper):
             assert published.select, f"{published.id} would take any run of the paper"
 
 
+def test_an_own_cell_without_a_margin_is_shown_and_not_judged(make_record, tmp_path, monkeypatch):
+    bare = cell(margin=None, select={"epochs": 20})
+    table = SimpleNamespace(id="Table I", cells=(bare,))
+    monkeypatch.setattr(
+        comparison, "load_published", lambda paper: SimpleNamespace(tables=(table,))
+    )
+    written(make_record, tmp_path, "a-0", {"epochs": 20})
+    (found,) = compare(PAPER, tmp_path)
+    assert (found.ours, found.verdict) == (None, None)
+    assert found.reason == "no margin: not a result to test"
+
+
 def test_the_multiplications_of_section_iii_are_reproduced_without_a_run(tmp_path):
     found = {
-        comparison.cell.id: (comparison.ours.mean, comparison.verdict)
-        for comparison in compare(PAPER, tmp_path)
-        if comparison.table == "Section III"
+        entry.cell.id: (entry.ours.mean, entry.verdict)
+        for entry in compare(PAPER, tmp_path)
+        if entry.table == "Section III"
     }
     assert found == {
         "section3-normal": (1_228_800, "reproduced"),
@@ -271,8 +284,8 @@ def test_comparisons_of_all_papers_are_ready_for_json(make_record, tmp_path):
     fields = the_cell(PAPER, "table2-ours-fer2013").select
     written(make_record, tmp_path, "a-0", fields)
     found = compare_all(tmp_path)
-    assert list(dict.fromkeys(comparison.paper for comparison in found)) == list(published_papers())
-    plain = json.loads(json.dumps([comparison.as_dict() for comparison in found]))
+    assert list(dict.fromkeys(entry.paper for entry in found)) == list(published_papers())
+    plain = json.loads(json.dumps([entry.as_dict() for entry in found]))
     judged = next(entry for entry in plain if entry["cell"]["id"] == "table2-ours-fer2013")
     assert judged["ours"]["mean"] == 75
     assert judged["verdict"]
