@@ -13,9 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf8")
 
 
 def test_table_of_verdicts_is_the_one_that_the_records_give():
-    shown = re.search(
-        r"<!-- verdicts: (.+?) -->\n(.*?)<!-- /verdicts -->", README, flags=re.DOTALL
-    )
+    shown = re.search(r"<!-- verdicts: (.+?) -->\n(.*?)<!-- /verdicts -->", README, flags=re.DOTALL)
     assert shown, "README has lost its table of verdicts"
     assert shown[2].strip() == markdown(compare_all()), f"run: .venv/bin/{shown[1]}"
 
