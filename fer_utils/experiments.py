@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 
 from fer_utils import metrics, provenance, records, splits
-from fer_utils.complexity import multiply_accumulates
 from fer_utils.datasets import FaceDataset, load
 from fer_utils.parameters import ParameterError
 from fer_utils.splits import Split
+from fer_utils.training import checkpoints
 
 Protocol = Literal["official", "stratified", "subject_kfold", "leave_one_subject_out"]
 FOLDS = 5  # of subject_kfold
@@ -78,8 +79,9 @@ def load_parts(
     return data, found[fold or 0]
 
 
-def run_keras(
+def run(
     *,
+    loop: ModuleType,
     paper: str,
     parameters: dict[str, Any],
     profile: records.Profile,
@@ -88,57 +90,75 @@ def run_keras(
     build: Callable[[], Any],
     entry_points: tuple[str, ...],
     work: str | Path,
+    named: tuple[str, ...] = (),
+    prepare_train: Callable[[FaceDataset], FaceDataset] | None = None,
     augment: Callable | None = None,
-    learning_rate: Callable[[int], float] | None = None,
+    learning_rate: Callable[[dict[str, list[float]]], float | None] | None = None,
+    predict: Callable[[Any, np.ndarray], np.ndarray] | None = None,
+    shorter: tuple[int, ...] = (),
     threads: int = 0,
 ) -> Run:
-    """Train a Keras model on one split and score it.
+    """Train a model on one split and score it.
 
     Args:
+        loop: `training.keras_loop` or `training.torch_loop`: prepare, fit, predict and size.
         paper: bibkey of the paper.
         parameters: every choice that makes this run, JSON-ready: dataset, protocol, fold, epochs,
-            batch_size, seed, select (see `keras_loop.fit`) and what the paper's own network takes.
+            batch_size, seed, select (see `fit` of the loop) and what the paper's own network takes.
             The record keeps it, `published` tables select by it, and a checkpoint made with other
             parameters is not picked up.
-        profile: smoke, trial or full; see `records.write`.
+        profile: smoke, trial, reduced or full; see `profile_of`.
         data: all images.
         split: rows of its three parts.
         build: returns a compiled model; called after seeding.
         entry_points: the package's functions that make the numbers, for the record's code hash.
         work: below it the run keeps its checkpoints, by name.
-        augment, learning_rate: see `keras_loop.fit`.
+        named: parameters that the record's name shows.
+        prepare_train: applied to the training part alone, such as balancing; None for nothing.
+        augment, learning_rate: see `fit` of the loop.
+        predict: from (model, images) to probabilities float32 (N, K); None for the loop's own.
+        shorter: numbers of epochs; where the same run with one of them is finished below `work`,
+            this one goes on from there. Only for schedules that do not depend on the total.
         threads: cores to use, 0 for all.
 
     Returns:
         The record, not yet written, the test probabilities and the model.
     """
-    from fer_utils.training import keras_loop
-
     parts = {name: data.subset(getattr(split, name)) for name in ("train", "val", "test")}
     code = provenance.code_hash(entry_points)
     data_hash = records.array_hash(data.images, data.labels)
     split_hash = records.array_hash(split.train, split.val, split.test)
-    run = records.run_name(label(parameters), parameters, data_hash, split_hash, code)
+
+    def name_of(parameters: dict[str, Any]) -> str:
+        words = label(parameters, named)
+        return records.run_name(words, parameters, data_hash, split_hash, code)
+
+    name = name_of(parameters)
+    for epochs in sorted(shorter, reverse=True):
+        if epochs < parameters["epochs"]:
+            begun = Path(work) / name_of({**parameters, "epochs": epochs})
+            checkpoints.extend(begun, Path(work) / name, parameters["epochs"])
 
     seed = parameters["seed"]
-    keras_loop.prepare(seed, threads)
+    loop.prepare(seed, threads)
     model = build()
+    train = parts["train"] if prepare_train is None else prepare_train(parts["train"])
     started = time.perf_counter()
-    fit = keras_loop.fit(
+    fit = loop.fit(
         model,
-        parts["train"],
+        train,
         parts["val"],
         epochs=parameters["epochs"],
         batch_size=parameters["batch_size"],
         seed=seed,
-        folder=Path(work) / run,
+        folder=Path(work) / name,
         augment=augment,
         select=parameters["select"],
         learning_rate=learning_rate,
     )
     trained = time.perf_counter()
-    val = keras_loop.predict(model, parts["val"].images)
-    test = keras_loop.predict(model, parts["test"].images)
+    predict = predict or loop.predict
+    val, test = (predict(model, parts[part].images) for part in ("val", "test"))
     predicted = time.perf_counter()
 
     scores = {
@@ -146,9 +166,10 @@ def run_keras(
         "test": metrics.score(parts["test"].labels, test, data.class_names),
     }
     seconds = fit.history["seconds"]
+    weights, products = loop.size(model, parts["test"].images)
     record = records.RunRecord(
         paper=paper,
-        run=run,
+        run=name,
         profile=profile,
         parameters=parameters,
         seed=seed,
@@ -163,12 +184,12 @@ def run_keras(
             name=split.name,
             description=split.description,
             seed=split.seed,
-            sizes={name: len(part) for name, part in parts.items()},
+            sizes={part: len(rows) for part, rows in parts.items()},
+            trained_on=len(train),
+            clusters=_clusters(parts["test"]),
             sha256=split_hash,
         ),
-        model=records.ModelUsed(
-            parameters=model.count_params(), multiply_accumulates=multiply_accumulates(model)
-        ),
+        model=records.ModelUsed(parameters=weights, multiply_accumulates=products),
         selection=records.Selection(rule=fit.selection, epoch=fit.best_epoch),
         metrics=scores,
         history=fit.history,
@@ -186,26 +207,43 @@ def run_keras(
     return Run(record, test, parts["test"].labels, model)
 
 
-def label(parameters: dict[str, Any]) -> str:
-    """What a person calls a run, such as "fer2013-official-depthwise-dropout0.2-seed0"."""
+def _clusters(data: FaceDataset) -> list[int] | None:
+    """Which images show one person, as small numbers; None where persons are not known."""
+    if data.subjects is None:
+        return None
+    return np.unique(data.subjects, return_inverse=True)[1].tolist()
+
+
+def label(parameters: dict[str, Any], named: tuple[str, ...] = ()) -> str:
+    """What a person calls a run, such as "fer2013-official-depthwise-dropout0.2-seed0".
+
+    Args:
+        parameters: of the run.
+        named: which of them the name shows; a word stands alone, a number after its name.
+    """
     fold = "" if parameters["fold"] is None else parameters["fold"]
     words = [parameters["dataset"], f"{parameters['protocol']}{fold}"]
-    if "convolution" in parameters:
-        words.append(parameters["convolution"])
-    if "dropout" in parameters:
-        words.append(f"dropout{parameters['dropout']}")
+    for key in named:
+        value = parameters[key]
+        words.append(value if isinstance(value, str) else f"{key}{value}")
     return "-".join([*words, f"seed{parameters['seed']}"])
 
 
 def profile_of(
     dataset: str, as_published: bool, asked: records.Profile | None = None
 ) -> records.Profile:
-    """Smoke on synthetic faces, full on real data with the paper's own settings, else trial.
+    """What a run amounts to.
+
+    Smoke on synthetic faces; full on real data with the paper's own settings; trial with others.
+    A trial may be asked for as "reduced": the paper's settings but for a number of epochs or the
+    like that this machine can finish. Its record is kept, and no verdict reads it.
 
     Raises:
         ParameterError: another profile was asked for than the other parameters amount to.
     """
     found = "smoke" if dataset == "synthetic" else "full" if as_published else "trial"
+    if found == "trial" and asked == "reduced":
+        found = "reduced"
     if asked not in (None, found):
         raise ParameterError(f"profile = {asked!r}: with these parameters it is a {found} run.")
     return found

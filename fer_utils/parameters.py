@@ -19,7 +19,8 @@ class PageParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     profile: Profile | None = Field(
-        None, description="smoke, trial or full; left out: what the other parameters amount to"
+        None,
+        description="smoke, trial, reduced or full; left out: what the other parameters amount to",
     )
     output_dir: str | None = Field(
         str(RESULTS.parent / "build" / "smoke"),

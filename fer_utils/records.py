@@ -19,7 +19,8 @@ from fer_utils import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 
-Profile = Literal["smoke", "trial", "full"]
+Profile = Literal["smoke", "trial", "reduced", "full"]
+KEPT = ("reduced", "full")  # profiles whose records belong into RESULTS
 
 
 class RecordError(ValueError):
@@ -43,6 +44,10 @@ class SplitUsed(_Part):
     description: str
     seed: int | None
     sizes: dict[str, int] = Field(description="images in train, val and test")
+    trained_on: int | None = Field(None, description="training images after balancing")
+    clusters: list[int] | None = Field(
+        None, description="which test images show one person, in their order; None: not known"
+    )
     sha256: str = Field(description="of the rows of each part")
 
 
@@ -135,7 +140,7 @@ def write(
         record: its `probabilities` is filled in here.
         probabilities: float32 (N, K) of the test part in the split's row order; None for none.
         labels: int64 (N,) of the same rows.
-        folder: `RESULTS` for records that verdicts read, which takes full runs alone.
+        folder: `RESULTS` for records to keep, which takes full and reduced runs alone.
 
     Returns:
         The record's path.
@@ -145,7 +150,7 @@ def write(
             metrics exists.
     """
     folder = Path(folder)
-    if record.profile != "full" and folder.resolve().is_relative_to(RESULTS.resolve()):
+    if record.profile not in KEPT and folder.resolve().is_relative_to(RESULTS.resolve()):
         raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
     path = folder / record.paper / f"{record.run}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ def test_order_and_dropout_depend_on_seed_and_epoch_alone(faces, tmp_path):
 
 def test_training_learns_and_reports_every_epoch(undisturbed):
     history, best_epoch, _ = undisturbed[0]
-    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
     assert {len(values) for values in history.values()} == {4}
     assert history["loss"][-1] < history["loss"][0]
     assert 1 <= best_epoch <= 4
@@ -129,15 +129,15 @@ def test_the_learning_rate_of_each_epoch_is_the_one_asked_for(faces, tmp_path):
     model, rates = network(), []
     before = [weight.numpy().copy() for weight in model.trainable_weights]
 
-    def zero_then_falling(epoch):
-        return [0.0, 0.1, 0.01][epoch]
+    def zero_then_falling(history):
+        return [0.0, 0.1, 0.01][len(history["loss"])]
 
     def watch(*arguments, **options):
         rates.append(float(model.optimizer.learning_rate))
         if len(rates) == 1:
             for weight, old in zip(model.trainable_weights, before, strict=True):
                 np.testing.assert_array_equal(weight.numpy(), old)
-        return 1.0, 0.5
+        return {"loss": 1.0, "accuracy": 0.5}
 
     model.evaluate = watch
     train(faces, tmp_path, model=model, epochs=3, learning_rate=zero_then_falling)
@@ -174,7 +174,7 @@ def test_the_model_ends_with_the_weights_of_the_chosen_epoch(
 
     def evaluate(*arguments, **options):
         weights.append(model.get_weights())
-        return 1.0, accuracies[len(weights) - 1]
+        return {"loss": 1.0, "accuracy": accuracies[len(weights) - 1]}
 
     model.evaluate = evaluate
     _, best_epoch, _ = train(faces, tmp_path, model=model, select=select)
@@ -250,7 +250,7 @@ def test_the_best_epoch_survives_an_interruption(faces, tmp_path):
             weights.append(model.get_weights())
             if not accuracies:
                 raise Interrupted
-            return 1.0, accuracies.pop(0)
+            return {"loss": 1.0, "accuracy": accuracies.pop(0)}
 
         return evaluate
 
@@ -268,8 +268,8 @@ def test_the_best_epoch_survives_an_interruption(faces, tmp_path):
 def test_the_schedule_of_learning_rates_goes_on_where_it_was(faces, tmp_path):
     epochs = []
 
-    def schedule(epoch):
-        epochs.append(epoch)
+    def schedule(history):
+        epochs.append(len(history["loss"]))
         if epochs == [0, 1]:
             raise Interrupted
         return 0.01
@@ -278,6 +278,56 @@ def test_the_schedule_of_learning_rates_goes_on_where_it_was(faces, tmp_path):
         train(faces, tmp_path, learning_rate=schedule)
     train(faces, tmp_path, learning_rate=schedule)
     assert epochs == [0, 1, 1, 2, 3]
+
+
+def test_a_schedule_ends_the_training_and_the_end_is_kept(faces, tmp_path):
+    def twice(history):
+        assert set(history) == set(checkpoints.FIGURES)
+        return 0.01 if len(history["loss"]) < 2 else None
+
+    history, _, weights = train(faces, tmp_path, learning_rate=twice)
+    assert len(history["loss"]) == 2
+    assert history["learning_rate"] == pytest.approx([0.01, 0.01])
+    again, _, same = train(faces, tmp_path, learning_rate=twice)
+    assert again == history
+    for kept, expected in zip(same, weights, strict=True):
+        np.testing.assert_array_equal(kept, expected)
+
+
+def test_more_epochs_go_on_from_a_finished_run(undisturbed, faces, tmp_path):
+    short = tmp_path / "two"
+    train(faces, short, epochs=2)
+    assert checkpoints.extend(short, tmp_path / "four", 4)
+    started, epochs = [], len(undisturbed[0][0]["loss"])
+    assert epochs == 4
+    history, best, weights = train(
+        faces,
+        tmp_path / "four",
+        learning_rate=lambda history: started.append(len(history["loss"])) or 0.01,
+    )
+    assert started == [2, 3]
+    expected, expected_best, expected_weights = undisturbed[0]
+    assert history["val_accuracy"] == expected["val_accuracy"]
+    assert best == expected_best
+    for kept, wanted in zip(weights, expected_weights, strict=True):
+        np.testing.assert_array_equal(kept, wanted)
+
+
+def test_an_unfinished_or_absent_run_is_not_gone_on_from(faces, tmp_path):
+    assert not checkpoints.extend(tmp_path / "absent", tmp_path / "four", 4)
+    with pytest.raises(Interrupted):
+        train(faces, tmp_path / "cut", epochs=3, learning_rate=interrupted_after(1))
+    assert not checkpoints.extend(tmp_path / "cut", tmp_path / "four", 4)
+    assert not (tmp_path / "four").exists()
+
+
+def interrupted_after(epochs):
+    def schedule(history):
+        if len(history["loss"]) == epochs:
+            raise Interrupted
+        return 0.01
+
+    return schedule
 
 
 MID_EPOCH, HALF_WRITTEN = "in the middle of an epoch", "with half a file of weights written"

@@ -23,7 +23,9 @@ WIDTHS = (32, 64, 128)
 ATTENTION_UNITS = 64  # OPEN
 PERCEPTRON_UNITS = 128  # OPEN: "multilayer perceptron" without a size
 
-# Weights, trained and not, with 7 classes; the paper prints no count.
+# The network's forms by name, as arguments of `build`, and the weights of each, trained and not,
+# with 7 classes; the paper prints no count.
+VARIANTS = {form: {"convolution": form} for form in ("depthwise", "spatial", "normal")}
 PARAMETERS = {"depthwise": 159_944, "spatial": 265_448, "normal": 329_960}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def load_state(folder: Path, run: dict) -> dict | None:
     return state
 
 
+FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+def history_of(state: dict) -> dict[str, list[float]]:
+    """What each epoch so far gave, by figure; empty lists before the first."""
+    return {figure: list(state["history"].get(figure, ())) for figure in FIGURES}
+
+
 def save_state(
     folder: Path, state: dict, write_weights: Callable[[Path], None], *, best: bool, suffix: str
 ) -> dict:
@@ -73,6 +82,30 @@ def save_state(
         if path.name not in (state["last"], state["best"]):
             path.unlink()
     return state
+
+
+def extend(shorter: Path, folder: Path, epochs: int) -> bool:
+    """Make a finished run's checkpoints the beginning of the same run with more epochs.
+
+    Args:
+        shorter: checkpoints of a run that differs from the new one in its epochs alone.
+        folder: the new run's; left alone where it exists.
+        epochs: of the new run.
+
+    Returns:
+        Whether there was such a run to begin with.
+    """
+    if folder.exists() or not (shorter / "state.json").exists():
+        return False
+    state = json.loads((shorter / "state.json").read_text())
+    if state["epoch"] != state["run"]["epochs"]:
+        return False
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.copytree(shorter, unfinished)
+    state["run"]["epochs"] = epochs
+    write_atomically(unfinished / "state.json", json.dumps(state, indent=1).encode())
+    os.replace(unfinished, folder)
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

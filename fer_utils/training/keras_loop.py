@@ -12,10 +12,12 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from fer_utils import complexity
 from fer_utils.datasets import FaceDataset
-from fer_utils.training.checkpoints import load_state, save_state
+from fer_utils.training.checkpoints import history_of, load_state, save_state
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Schedule = Callable[[dict[str, list[float]]], float | None]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Fit:
     """A finished training.
 
     Args:
-        history: loss, accuracy, val_loss, val_accuracy (fractions) and seconds of every epoch.
+        history: loss, accuracy, val_loss, val_accuracy (fractions), learning_rate and seconds of
+            every epoch.
         best_epoch: 1-based; the epoch whose weights the model now has.
         selection: the rule that chose it, in words for the record.
     """
@@ -61,7 +64,7 @@ def fit(
     folder: Path,
     augment: Augment | None = None,
     select: str = "val_accuracy",
-    learning_rate: Callable[[int], float] | None = None,
+    learning_rate: Schedule | None = None,
 ) -> Fit:
     """Train, keep the chosen epoch's weights, and carry on where an earlier call was cut off.
 
@@ -78,7 +81,8 @@ def fit(
         folder: where the checkpoints are and go.
         augment: from uint8 (N, H, W, 1) and a generator to the same shape; None for none.
         select: "val_accuracy" keeps the earliest epoch with the highest, "last" the last one.
-        learning_rate: from the 0-based epoch to the rate; None leaves the optimizer's.
+        learning_rate: from the history so far (empty lists before the first epoch) to the next
+            epoch's rate, or to None, which ends the training; left out, the optimizer's own.
 
     Returns:
         The history and the chosen epoch; `model` has its weights.
@@ -107,13 +111,15 @@ def fit(
     )
     for epoch in range(state["epoch"], epochs):
         started = time.perf_counter()
+        if learning_rate is not None:
+            if (rate := learning_rate(history_of(state))) is None:
+                break
+            model.optimizer.learning_rate = rate
         bar.set_description(f"epoch {epoch + 1}/{epochs}")
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(train))
         images = train.images[order]
         _seed_dropout(model, rng)
-        if learning_rate is not None:
-            model.optimizer.learning_rate = learning_rate(epoch)
         logs = model.fit(
             images if augment is None else augment(images, rng),
             targets[order],
@@ -124,16 +130,20 @@ def fit(
                 keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.update())
             ],
         ).history
-        loss, accuracy = model.evaluate(val.images, val_targets, batch_size=256, verbose=0)
+        scored = model.evaluate(
+            val.images, val_targets, batch_size=256, verbose=0, return_dict=True
+        )
         figures = {
             "loss": logs["loss"][0],
             "accuracy": logs["accuracy"][0],
-            "val_loss": loss,
-            "val_accuracy": accuracy,
+            "val_loss": scored["loss"],
+            "val_accuracy": scored["accuracy"],
+            "learning_rate": float(model.optimizer.learning_rate),
             "seconds": time.perf_counter() - started,
         }
-        earlier = state["history"].get("val_accuracy", [])
-        state["history"] = {k: [*state["history"].get(k, []), float(v)] for k, v in figures.items()}
+        history = history_of(state)
+        accuracy, earlier = figures["val_accuracy"], history["val_accuracy"]
+        state["history"] = {key: [*history[key], float(value)] for key, value in figures.items()}
         state["epoch"] = epoch + 1
         best = select == "last" or not earlier or accuracy > max(earlier)
         state = save_state(folder, state, model.save, best=best, suffix=".keras")
@@ -144,6 +154,11 @@ def fit(
     best_epoch = int(state["best"].removeprefix("epoch-").removesuffix(".keras"))
     rules = {"val_accuracy": "highest accuracy on the validation part", "last": "last epoch"}
     return Fit(state["history"], best_epoch, rules[select])
+
+
+def size(model: keras.Model, images: np.ndarray) -> tuple[int, int]:
+    """Weights of a model, and its multiply-accumulates for one of `images`."""
+    return model.count_params(), complexity.multiply_accumulates(model)
 
 
 def predict(model: keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
