@@ -244,21 +244,32 @@ class PublishedCell(_Model):
     printed: str = Field(description="the exact characters on the page")
     unit: str = Field(description='"percent", "fraction", "count", "multiplications", ...')
     kind: Literal["own", "cited"] = Field(description="the paper's own result, or someone else's")
-    metric: str
+    metric: str = Field(
+        description='what is measured: "accuracy" (top-1), "balanced_accuracy" (macro recall), '
+        '"macro_precision", "macro_f1", "elementwise_accuracy", "recall" (of `expression`), '
+        '"detection_rate", "multiplications", or what a count counts'
+    )
+    expression: Expression | None = Field(None, description="whose recall; None: of all")
+    part: Literal["val", "test"] = Field("test", description="the part of the data it is read on")
     dataset: str | None = Field(None, description="a manifest's name")
     n_test: tuple[TestSize, ...] = ()
     margin: float | None = Field(None, ge=0, description="in `unit`; None: not compared")
     margin_reason: str | None = None
     select: dict[str, Any] = Field({}, description="parameters that choose the runs")
     also: dict[str, dict[str, Any]] = Field(
-        {}, description="other protocols or models shown beside, by label: what chooses their runs"
+        {},
+        description="other protocols, models or figures shown beside, by label: what chooses "
+        "their runs, and `metric` or `part` where they differ from the cell's",
     )
+    not_comparable: str | None = Field(None, description="why no run of ours can be set against it")
     note: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> PublishedCell:
         if self.margin is not None and (self.kind != "own" or self.value is None):
             raise ValueError(f"{self.id}: only an own result with a value can have a margin")
+        if (self.metric == "recall") != (self.expression is not None):
+            raise ValueError(f"{self.id}: recall is of an expression, other metrics are of all")
         if self.value is not None:
             self._in_range()
             self._as_printed()
