@@ -7,19 +7,17 @@ the margin. The margin stands with the published cell and was fixed before the r
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
-from math import hypot
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from scipy import stats
 
 from fer_utils import records
 from fer_utils.complexity import convolution_multiplications, separable_multiplications
+from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import PublishedCell, load_published, published_papers
-
-LEVEL = 0.90  # of the interval: two one-sided tests at 5 % each
 
 Verdict = Literal[
     "reproduced",
@@ -33,28 +31,6 @@ Verdict = Literal[
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What our runs say of one quantity, in the published cell's unit.
-
-    Args:
-        mean: over `values`.
-        low, high: the 90 % interval; equal to the mean where a count is computed.
-        values: one a seed; the folds of one seed are pooled, each image counted once.
-        n_test: test images behind one value.
-        runs: names of the records.
-        stale: whether the code of one of them has changed since.
-    """
-
-    mean: float
-    low: float
-    high: float
-    values: tuple[float, ...]
-    n_test: int
-    runs: tuple[str, ...] = ()
-    stale: bool = False
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A published cell beside its reproduction.
 
@@ -65,6 +41,7 @@ class Comparison:
         verdict: None for cells that are not the paper's own result.
         reason: the verdict in one sentence.
         also: the same quantity under other protocols or models, without a verdict.
+        p_value: of the equivalence test, the larger of its two one-sided tests; None without one.
     """
 
     paper: str
@@ -74,6 +51,7 @@ class Comparison:
     verdict: Verdict | None
     reason: str
     also: dict[str, Estimate] = field(default_factory=dict)
+    p_value: float | None = None
 
     def as_dict(self) -> dict:
         """JSON-ready."""
@@ -88,8 +66,9 @@ def compare(paper: str, folder: Path = records.RESULTS) -> list[Comparison]:
         folder: where the records are.
     """
     runs = records.read_all(paper, folder)
+    stale = records.stale(runs)
     return [
-        _compare_cell(paper, table.id, cell, runs)
+        _compare_cell(paper, table.id, cell, runs, stale)
         for table in load_published(paper).tables
         for cell in table.cells
     ]
@@ -100,67 +79,69 @@ def compare_all(folder: Path = records.RESULTS) -> list[Comparison]:
     return [comparison for paper in published_papers() for comparison in compare(paper, folder)]
 
 
-def _compare_cell(paper, table, cell: PublishedCell, runs) -> Comparison:
-    if cell.margin is None:
+def _compare_cell(paper, table, cell: PublishedCell, runs, stale) -> Comparison:
+    if cell.margin is None and cell.not_comparable is None:
         why = "cited from elsewhere" if cell.kind == "cited" else "no margin: not a result to test"
         return Comparison(paper, table, cell, None, None, why)
-    ours = _multiplications(cell) if cell.metric == "multiplications" else None
-    if ours is None:
-        ours = estimate(select(runs, cell.select), cell.metric, cell.unit)
+
+    def found(fields: dict, profiles: tuple[str, ...]) -> Estimate | None:
+        """The cell's figure over the runs with `fields`, which may name another metric or part."""
+        told = {"metric": cell.metric, "part": cell.part, "expression": cell.expression}
+        asked = {key: fields.get(key, value) for key, value in told.items()}
+        chosen = {key: value for key, value in fields.items() if key not in told}
+        return estimate(select(runs, chosen, profiles), unit=cell.unit, stale=stale, **asked)
+
     also = {
-        label: found
+        label: other
         for label, fields in cell.also.items()
-        if (found := estimate(select(runs, fields), cell.metric, cell.unit))
+        if (other := found(fields, records.KEPT))
     }
-    return Comparison(paper, table, cell, ours, *judge(cell, ours), also)
+    if cell.not_comparable is not None:
+        return Comparison(paper, table, cell, None, "not comparable", cell.not_comparable, also)
+    if cell.metric == "multiplications":
+        ours = _multiplications(cell)
+    else:
+        ours = found(cell.select, ("full",))
+    verdict, reason = judge(cell, ours)
+    p_value = equivalence(cell, ours) if ours and ours.standard_error else None
+    return Comparison(paper, table, cell, ours, verdict, reason, also, p_value)
 
 
-def select(runs: list[records.RunRecord], fields: dict) -> list[records.RunRecord]:
-    """The full runs whose parameters have all of `fields`."""
-    return [
-        run
-        for run in runs
-        if run.profile == "full"
-        and all(run.parameters.get(key) == value for key, value in fields.items())
-    ]
-
-
-def estimate(runs: list[records.RunRecord], metric: str, unit: str) -> Estimate | None:
-    """Mean and 90 % interval of a metric over runs; None without runs.
-
-    Two sources of error are added in quadrature: seeds (Student's t over the values) and the
-    finite test part (normal approximation of the binomial). One value alone has only the second.
+def select(
+    runs: Sequence[records.RunRecord], fields: dict, profiles: Collection[str] = ("full",)
+) -> list[records.RunRecord]:
+    """The runs whose parameters have all of `fields`, each once.
 
     Args:
-        runs: records of the same quantity: several seeds, or several folds of each.
-        metric: a key of a record's test metrics that is a fraction.
-        unit: "percent" or "fraction".
+        runs: records of one paper.
+        fields: parameters and their values.
+        profiles: which runs count; a verdict reads full ones alone.
     """
-    if not runs:
-        return None
-    if metric != "accuracy":
-        raise ValueError(f"no estimate of {metric!r} over runs; accuracy is what papers print")
-    by_seed: dict[int, list[dict]] = {}
-    for run in runs:
-        by_seed.setdefault(run.seed, []).append(run.metrics["test"])
-    values, sizes = [], []
-    for parts in by_seed.values():
-        sizes.append(sum(part["n"] for part in parts))
-        values.append(sum(part["correct"] for part in parts) / sizes[-1])
-    mean, size = float(np.mean(values)), min(sizes)
-    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(mean * (1 - mean) / size)
-    if len(values) > 1:
-        half = hypot(half, stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
-    scale = 100 if unit == "percent" else 1
-    return Estimate(
-        mean=scale * mean,
-        low=scale * max(0.0, mean - half),
-        high=scale * min(1.0, mean + half),
-        values=tuple(scale * value for value in values),
-        n_test=size,
-        runs=tuple(run.run for run in runs),
-        stale=any(records.is_stale(run) for run in runs),
+    return records.latest(
+        [
+            run
+            for run in runs
+            if run.profile in profiles
+            and all(run.parameters.get(key) == value for key, value in fields.items())
+        ]
     )
+
+
+def equivalence(cell: PublishedCell, ours: Estimate) -> float:
+    """The p-value of "ours is within the margin": the larger of two one-sided t-tests.
+
+    A side of the margin that lies outside 0-100 % cannot be crossed and is not tested.
+
+    Args:
+        cell: with a margin, in percent or as a fraction.
+        ours: with a standard error.
+    """
+    whole = 100 if cell.unit == "percent" else 1
+    distribution = stats.t(ours.df, loc=ours.mean, scale=ours.standard_error)
+    low, high = cell.value - cell.margin, cell.value + cell.margin
+    below = distribution.cdf(low) if low > 0 else 0.0
+    above = distribution.sf(high) if high < whole else 0.0
+    return float(max(below, above))
 
 
 def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
@@ -173,7 +154,7 @@ def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
     if ours is None:
         return "not attempted", "no full run is recorded"
     if ours.stale:
-        return "stale", "the code of a run has changed since; run it again"
+        return "stale", "the code or the data of a run have changed since; run it again"
     low, high = ours.low - cell.value, ours.high - cell.value
     told = f"the difference is {_signed(low)} to {_signed(high)}, the margin {cell.margin:g}"
     if low >= -cell.margin and high <= cell.margin:

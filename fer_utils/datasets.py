@@ -52,6 +52,7 @@ class FaceDataset:
         targets: float32 (N, K), what training aims at; None where that is the label.
         hashes: sha256 of every source file by its name, what a record keeps of the data; for a
             folder of images one sha256 over all their paths and contents, by the set's name.
+        loaded: sha256 of images and labels before any preprocessing; None where it was not taken.
     """
 
     name: str
@@ -64,6 +65,7 @@ class FaceDataset:
     votes: np.ndarray | None = None
     targets: np.ndarray | None = None
     hashes: dict[str, str] = field(default_factory=dict)
+    loaded: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,7 +11,8 @@ import numpy as np
 from IPython.display import HTML
 
 from fer_utils import complexity
-from fer_utils.comparison import Comparison, Estimate, estimate, select
+from fer_utils.comparison import Comparison, select
+from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import DatasetManifest, OpenDetail
 from fer_utils.records import RunRecord
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -63,6 +63,7 @@ def load_parts(
         DataError: the data are absent or not what they should be.
     """
     data = load(dataset, root, **options)
+    data = replace(data, loaded=records.array_hash(data.images, data.labels))
     if protocol == "official":
         found = [splits.official(data)]
     elif protocol == "stratified":
@@ -179,6 +180,7 @@ def run(
             classes=data.class_names,
             sources=data.hashes,
             sha256=data_hash,
+            loaded=data.loaded,
         ),
         split=records.SplitUsed(
             name=split.name,
@@ -186,12 +188,12 @@ def run(
             seed=split.seed,
             sizes={part: len(rows) for part, rows in parts.items()},
             trained_on=len(train),
-            clusters=_clusters(parts["test"]),
             sha256=split_hash,
         ),
         model=records.ModelUsed(parameters=weights, multiply_accumulates=products),
         selection=records.Selection(rule=fit.selection, epoch=fit.best_epoch),
         metrics=scores,
+        persons=_persons(parts["test"], test),
         history=fit.history,
         timings={
             "training": sum(seconds),
@@ -207,11 +209,16 @@ def run(
     return Run(record, test, parts["test"].labels, model)
 
 
-def _clusters(data: FaceDataset) -> list[int] | None:
-    """Which images show one person, as small numbers; None where persons are not known."""
+def _persons(data: FaceDataset, probabilities: np.ndarray) -> dict[str, list[int]] | None:
+    """Images of each person and how many of them are right; None where persons are not known."""
     if data.subjects is None:
         return None
-    return np.unique(data.subjects, return_inverse=True)[1].tolist()
+    _, person = np.unique(data.subjects, return_inverse=True)
+    right = probabilities.argmax(axis=1) == data.labels
+    return {
+        "images": np.bincount(person).tolist(),
+        "correct": np.bincount(person, weights=right).astype(int).tolist(),
+    }
 
 
 def label(parameters: dict[str, Any], named: tuple[str, ...] = ()) -> str:

@@ -183,6 +183,9 @@ class DatasetManifest(_Model):
     classes: tuple[ExpressionCode, ...]
     image: ImageFormat
     splits: dict[str, Part]
+    arrays: tuple[Hex64, ...] = Field(
+        (), description="sha256 of images and labels as loaded, one for each set of options in use"
+    )
     groups: dict[Literal["subject", "sequence"], Group] = {}
     faces: Faces
     notes: tuple[str, ...] = ()

@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fer_utils import provenance
+from fer_utils.manifests import load_manifest
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -36,7 +39,8 @@ class DataUsed(_Part):
     images: int
     classes: tuple[str, ...]
     sources: dict[str, str] = Field(description="sha256 of each source file")
-    sha256: str = Field(description="of images and labels as loaded")
+    sha256: str = Field(description="of images and labels as the run took them")
+    loaded: str | None = Field(None, description="of both as they were loaded; None: the same")
 
 
 class SplitUsed(_Part):
@@ -45,9 +49,6 @@ class SplitUsed(_Part):
     seed: int | None
     sizes: dict[str, int] = Field(description="images in train, val and test")
     trained_on: int | None = Field(None, description="training images after balancing")
-    clusters: list[int] | None = Field(
-        None, description="which test images show one person, in their order; None: not known"
-    )
     sha256: str = Field(description="of the rows of each part")
 
 
@@ -86,6 +87,9 @@ class RunRecord(_Part):
     model: ModelUsed
     selection: Selection
     metrics: dict[str, dict]
+    persons: dict[Literal["images", "correct"], list[int]] | None = Field(
+        None, description="test images of each person, and how many were right; None: not known"
+    )
     history: dict[str, list[float]]
     timings: dict[str, float]
     device: dict[str, Any]
@@ -238,12 +242,68 @@ def read_probabilities(record: RunRecord, folder: Path = RESULTS) -> tuple[np.nd
         return arrays["probabilities"], arrays["labels"].astype(np.int64)
 
 
-def is_stale(record: RunRecord) -> bool:
-    """Whether the code that made a record has changed since."""
+def stale(runs: Sequence[RunRecord]) -> set[str]:
+    """Names of the runs whose number might come out otherwise today.
+
+    A run is stale when its data are no longer those of the manifest, or when its code has changed.
+    A change of code that moves no number can be shown by repeating one run: where two records
+    differ in nothing but their code and give the same metrics to the last digit, the later code
+    stands for the earlier.
+
+    Args:
+        runs: all records of one paper, the repeated ones included.
+    """
+    current: dict[tuple[str, ...], str | None] = {}
+    for run in runs:
+        if run.code.entry_points not in current:
+            current[run.code.entry_points] = _code_hash(run.code.entry_points)
+    same = _proven_same(runs)
+    return {
+        run.run
+        for run in runs
+        if current[run.code.entry_points] not in same.get(run.code.sha256, {run.code.sha256})
+        or _other_data(run)
+    }
+
+
+def _code_hash(entry_points: tuple[str, ...]) -> str | None:
     try:
-        return provenance.code_hash(record.code.entry_points) != record.code.sha256
+        return provenance.code_hash(entry_points)
     except ValueError:  # an entry point is gone
-        return True
+        return None
+
+
+def _other_data(run: RunRecord) -> bool:
+    """Whether the manifest gives the data that were loaded another hash by now."""
+    expected = load_manifest(run.data.name).arrays
+    return bool(expected) and (run.data.loaded or run.data.sha256) not in expected
+
+
+def _proven_same(runs: Sequence[RunRecord]) -> dict[str, set[str]]:
+    """For every code hash the hashes that repeated runs have shown to give the same numbers."""
+    groups: dict[str, set[str]] = {}
+    for repeated in _repeated(runs).values():
+        for first, second in pairwise(repeated):
+            if first.metrics == second.metrics:
+                one, two = first.code.sha256, second.code.sha256
+                joined = groups.get(one, {one}) | groups.get(two, {two})
+                groups.update(dict.fromkeys(joined, joined))
+    return groups
+
+
+def latest(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Each run once: of those repeated with other code, the one that was made last."""
+    kept = {max(repeated, key=lambda run: run.created).run for repeated in _repeated(runs).values()}
+    return [run for run in runs if run.run in kept]
+
+
+def _repeated(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs that differ in their code alone, oldest first."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in sorted(runs, key=lambda run: run.created):
+        key = [run.paper, run.profile, run.parameters, run.seed, run.data.sha256, run.split.sha256]
+        groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
+    return groups
 
 
 def finish(record: RunRecord, path: Path, output_dir: str | Path) -> None:

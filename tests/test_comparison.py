@@ -1,10 +1,11 @@
-"""A verdict says where the interval of the difference lies; estimates are sums done twice."""
+"""A verdict says where the interval of the difference lies, and two one-sided tests agree."""
 
 import json
-from math import sqrt
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from fer_utils import comparison, records
@@ -12,7 +13,7 @@ from fer_utils.comparison import (
     Estimate,
     compare,
     compare_all,
-    estimate,
+    equivalence,
     judge,
     select,
 )
@@ -97,82 +98,48 @@ def test_a_stale_run_has_no_verdict(low, high):
     assert judge(cell(), ours(low, high, stale=True))[0] == "stale"
 
 
-# ---- estimates ---------------------------------------------------------------------------------
+# ---- the equivalence test ----------------------------------------------------------------------
 
 
-def test_one_run_has_the_error_of_its_test_part(make_record):
-    found = estimate([make_record("a-1", correct=30, n=40)], "accuracy", "percent")
-    half = 100 * 1.6448536 * sqrt(0.75 * 0.25 / 40)
-    assert found.mean == 75
-    assert (found.low, found.high) == pytest.approx((75 - half, 75 + half))
-    assert found.values == (75,)
-    assert (found.n_test, found.runs, found.stale) == (40, ("a-1",), False)
+def estimated(mean, error, df, unit="percent"):
+    """An estimate as `estimates.estimate` makes it."""
+    whole, half = (100 if unit == "percent" else 1), stats.t.ppf(0.95, df) * error
+    low, high = max(0.0, mean - half), min(whole, mean + half)
+    return Estimate(mean, low, high, (mean,), 100, standard_error=error, df=df)
 
 
-def test_seeds_add_their_spread_to_the_error_of_the_test_part(make_record):
-    correct = [30, 34, 26]
-    runs = [make_record(f"a-{s}", correct=c, seed=s) for s, c in enumerate(correct)]
-    found = estimate(runs, "accuracy", "percent")
-    spread = sqrt(((0 + 0.1**2 + 0.1**2) / 2) / 3)  # of the mean of .75, .85 and .65
-    drawn = sqrt(0.75 * 0.25 / 40)
-    half = 100 * sqrt((stats.t(2).ppf(0.95) * spread) ** 2 + (stats.norm.ppf(0.95) * drawn) ** 2)
-    assert found.values == pytest.approx((75, 85, 65))
-    assert found.mean == pytest.approx(75)
-    assert (found.low, found.high) == pytest.approx((75 - half, 75 + half))
-    assert found.n_test == 40
-    assert found.runs == ("a-0", "a-1", "a-2")
+@given(
+    value=st.integers(2, 198).map(lambda half: half / 2),
+    mean=st.floats(0, 100),
+    margin=st.floats(0.1, 10),
+    error=st.floats(0.01, 10),
+    df=st.sampled_from([1.0, 2.5, 30.0, float("inf")]),
+)
+def test_reproduced_is_what_two_one_sided_tests_call_equivalent(value, mean, margin, error, df):
+    published, found = cell(value, margin), estimated(mean, error, df)
+    p_value = equivalence(published, found)
+    if abs(p_value - 0.05) > 1e-9:
+        assert (judge(published, found)[0] == "reproduced") == (p_value < 0.05)
 
 
-def test_folds_of_one_seed_are_pooled_image_by_image(make_record):
-    folds = [(10, 10, 0), (30, 50, 0), (8, 12, 1), (40, 48, 1)]
-    runs = [
-        make_record(f"a-{k}", correct=correct, n=n, seed=seed)
-        for k, (correct, n, seed) in enumerate(folds)
-    ]
-    found = estimate(runs, "accuracy", "fraction")
-    assert found.values == pytest.approx((40 / 60, 48 / 60))  # not the means of the folds
-    assert found.mean == pytest.approx(44 / 60)
-    assert found.n_test == 60
-    drawn = stats.norm.ppf(0.95) * sqrt(44 / 60 * 16 / 60 / 60)
-    spread = stats.t(1).ppf(0.95) * (8 / 60) / 2  # half the distance of two values
-    assert found.high == pytest.approx(min(1, 44 / 60 + sqrt(drawn**2 + spread**2)))
+def test_the_equivalence_test_agrees_with_statsmodels():
+    weights = pytest.importorskip("statsmodels.stats.weightstats")
+    values = [60.1, 61.9, 60.7]
+    sample = weights.DescrStatsW(values)
+    expected, _, _ = sample.ttost_mean(58.0, 62.0)
+    found = estimated(sample.mean, sample.std_mean, 2)
+    assert equivalence(cell(60.0, 2.0), found) == pytest.approx(expected)
 
 
-def test_the_smallest_test_part_counts(make_record):
-    runs = [make_record("a-0", n=400, correct=300), make_record("a-1", n=40, correct=30, seed=1)]
-    found = estimate(runs, "accuracy", "fraction")
-    assert found.n_test == 40
-    assert found.high - found.low == pytest.approx(2 * 1.6448536 * sqrt(0.75 * 0.25 / 40))
-
-
-@pytest.mark.parametrize(("correct", "unit", "limit"), [(4, "percent", 100), (4, "fraction", 1)])
-def test_an_interval_stays_within_what_is_possible(make_record, correct, unit, limit):
-    runs = [make_record(f"a-{s}", correct=c, n=4, seed=s) for s, c in enumerate((correct, 3))]
-    assert estimate(runs, "accuracy", unit).high == limit
-    runs = [make_record(f"a-{s}", correct=c, n=4, seed=s) for s, c in enumerate((0, 1))]
-    assert estimate(runs, "accuracy", unit).low == 0
-
-
-def test_percent_is_a_hundred_times_the_fraction(make_record):
-    runs = [make_record(f"a-{s}", correct=c, seed=s) for s, c in enumerate((20, 24))]
-    percent = estimate(runs, "accuracy", "percent")
-    fraction = estimate(runs, "accuracy", "fraction")
-    for name in ("mean", "low", "high", "values"):
-        scaled = getattr(fraction, name)
-        scaled = tuple(100 * v for v in scaled) if name == "values" else 100 * scaled
-        assert getattr(percent, name) == pytest.approx(scaled)
-
-
-def test_one_stale_run_makes_the_estimate_stale(make_record):
-    fresh, old = make_record("a-1"), make_record("a-2", seed=1, stale=True)
-    assert not estimate([fresh], "accuracy", "percent").stale
-    assert estimate([fresh, old], "accuracy", "percent").stale
-
-
-def test_nothing_is_estimated_without_runs_or_of_another_metric(make_record):
-    assert estimate([], "accuracy", "percent") is None
-    with pytest.raises(ValueError, match="'macro_f1'"):
-        estimate([make_record()], "macro_f1", "percent")
+def test_an_edge_beyond_what_is_possible_is_not_tested():
+    found = estimated(99.0, 1.0, float("inf"))
+    assert found.high == 100
+    assert judge(cell(99.0, 2.0), found)[0] == "reproduced"
+    below = stats.norm.cdf(97.0, 99.0, 1.0)
+    assert equivalence(cell(99.0, 2.0), found) == pytest.approx(below)
+    assert equivalence(
+        cell(0.99, 0.02, "fraction"), estimated(0.99, 0.01, float("inf"), "fraction")
+    ) == (pytest.approx(below))
 
 
 # ---- which runs --------------------------------------------------------------------------------
@@ -191,6 +158,8 @@ def test_runs_are_selected_by_all_of_the_parameters_and_only_full_ones(make_reco
     assert [run.run for run in found] == ["wanted"]
     full = [run.run for run in select(runs, {})]
     assert full == ["wanted", "dropout", "epochs", "neither given"]
+    tried = select(runs, {"dropout": 0.1}, ("full", "trial"))
+    assert [run.run for run in tried] == ["wanted", "epochs", "trial"]
 
 
 def written(make_record, folder, name, fields, **what):
@@ -232,6 +201,47 @@ def test_a_cell_whose_runs_are_stale_says_so(make_record, tmp_path):
     assert found["table2-ours-fer2013"].verdict == "stale"
 
 
+def shown(monkeypatch, folder, *cells):
+    """Comparisons of cells that no paper printed."""
+    tables = (SimpleNamespace(id="Table I", cells=cells),)
+    monkeypatch.setattr(comparison, "load_published", lambda paper: SimpleNamespace(tables=tables))
+    return compare(PAPER, folder)
+
+
+def test_a_reduced_run_is_shown_beside_and_never_judged(make_record, tmp_path, monkeypatch):
+    written(make_record, tmp_path, "a-0", {"epochs": 5}, profile="reduced")
+    published = cell(select={"epochs": 5}, also={"5 epochs": {"epochs": 5}})
+    (found,) = shown(monkeypatch, tmp_path, published)
+    assert (found.ours, found.verdict) == (None, "not attempted")
+    assert found.also["5 epochs"].reduced
+
+
+def test_what_stands_beside_may_be_another_figure_of_another_part(
+    make_record, tmp_path, monkeypatch
+):
+    written(make_record, tmp_path, "a-0", {"epochs": 5}, matrix=[[30, 10], [5, 15]])
+    published = cell(
+        select={"epochs": 5},
+        also={
+            "element by element": {"epochs": 5, "metric": "elementwise_accuracy", "part": "val"},
+            "of anger": {"metric": "recall", "expression": "anger"},
+        },
+    )
+    (found,) = shown(monkeypatch, tmp_path, published)
+    assert found.ours.mean == 75
+    assert found.also["element by element"].mean == 87.5
+    assert found.also["of anger"].mean == 75.0
+    assert found.also["of anger"].n_test == 40
+
+
+def test_a_cell_that_cannot_be_compared_says_why(make_record, tmp_path, monkeypatch):
+    written(make_record, tmp_path, "a-0", {"epochs": 20})
+    published = cell(select={"epochs": 20}, not_comparable="it is on a part that is not public")
+    (found,) = shown(monkeypatch, tmp_path, published)
+    assert (found.ours, found.verdict) == (None, "not comparable")
+    assert found.reason == "it is on a part that is not public"
+
+
 # ---- what the papers printed -------------------------------------------------------------------
 
 
@@ -255,13 +265,8 @@ def test_every_own_result_chooses_its_runs(paper):
 
 
 def test_an_own_cell_without_a_margin_is_shown_and_not_judged(make_record, tmp_path, monkeypatch):
-    bare = cell(margin=None, select={"epochs": 20})
-    table = SimpleNamespace(id="Table I", cells=(bare,))
-    monkeypatch.setattr(
-        comparison, "load_published", lambda paper: SimpleNamespace(tables=(table,))
-    )
     written(make_record, tmp_path, "a-0", {"epochs": 20})
-    (found,) = compare(PAPER, tmp_path)
+    (found,) = shown(monkeypatch, tmp_path, cell(margin=None, select={"epochs": 20}))
     assert (found.ours, found.verdict) == (None, None)
     assert found.reason == "no margin: not a result to test"
 

@@ -7,8 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from fer_utils import display, plots
-from fer_utils.comparison import Comparison, Estimate
+from fer_utils.comparison import Comparison
 from fer_utils.datasets import FaceDataset
+from fer_utils.estimates import Estimate
 from fer_utils.manifests import OpenDetail, PublishedCell, dataset_names, load_manifest
 
 CELL = PublishedCell(

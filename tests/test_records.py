@@ -311,11 +311,67 @@ def test_the_hash_of_arrays_sees_values_types_shapes_and_order():
 
 
 def test_a_record_is_stale_when_its_code_has_changed_or_is_gone(make_record):
-    assert not records.is_stale(make_record())
-    assert records.is_stale(make_record(stale=True))
-    fresh = make_record()
-    gone = fresh.code.model_copy(update={"entry_points": ("fer_utils.metrics:gone",)})
-    assert records.is_stale(fresh.model_copy(update={"code": gone}))
+    fresh, old = make_record("fresh"), make_record("old", stale=True, dropout=0.2)
+    code = fresh.code.model_copy(update={"entry_points": ("fer_utils.metrics:gone",)})
+    gone = make_record("gone").model_copy(update={"code": code})
+    assert records.stale([fresh, old, gone]) == {"old", "gone"}
+    assert records.stale([]) == set()
+
+
+def test_a_run_repeated_with_the_same_numbers_shows_that_a_change_moved_none(make_record):
+    old = make_record("old", stale=True, dropout=0.2)
+    sibling = make_record("sibling", stale=True, dropout=0.3)
+    again = make_record("again", dropout=0.2)
+    assert records.stale([old, sibling]) == {"old", "sibling"}
+    assert records.stale([old, sibling, again]) == set()
+
+
+@pytest.mark.parametrize("changes", [{"correct": 31}, {"dropout": 0.1}, {"seed": 1}])
+def test_another_number_or_another_run_shows_nothing(make_record, changes):
+    old = make_record("old", stale=True, dropout=0.2)
+    other = make_record("other", **{"dropout": 0.2, **changes})
+    assert records.stale([old, other]) == {"old"}
+
+
+def test_changes_shown_one_after_the_other_add_up(make_record):
+    def made(run, sha256, **parameters):
+        record = make_record(run, **parameters)
+        return record.model_copy(update={"code": record.code.model_copy(update={"sha256": sha256})})
+
+    first, second = made("a", "1" * 64, dropout=0.1), made("b", "2" * 64, dropout=0.1)
+    third, now = made("c", "2" * 64, dropout=0.2), make_record("d", dropout=0.2)
+    assert records.stale([first, second]) == {"a", "b"}
+    assert records.stale([first, second, third, now]) == set()
+    assert records.stale([first, third, now]) == {"a"}
+
+
+def test_a_record_is_stale_when_its_data_are_no_longer_the_manifests(make_record, monkeypatch):
+    from types import SimpleNamespace
+
+    made = make_record("made")
+    run = made.model_copy(update={"data": made.data.model_copy(update={"sha256": "b" * 64})})
+    whole = run.data.model_copy(update={"loaded": "d" * 64})
+    cropped = run.model_copy(update={"run": "cropped", "data": whole})
+    for arrays, expected in (
+        ((), set()),
+        (("b" * 64, "d" * 64), set()),
+        (("d" * 64,), {"made"}),
+        (("e" * 64,), {"made", "cropped"}),
+    ):
+        manifest = SimpleNamespace(arrays=arrays)
+        monkeypatch.setattr(records, "load_manifest", lambda name, found=manifest: found)
+        assert records.stale([run, cropped]) == expected
+
+
+def test_a_repeated_run_counts_once_as_it_was_made_last(make_record):
+    def at(time, run, **parameters):
+        return make_record(run, **parameters).model_copy(update={"created": time})
+
+    first = at("2026-01-01T00:00:00+00:00", "a", dropout=0.1)
+    again = at("2026-01-02T00:00:00+00:00", "b", dropout=0.1)
+    other = at("2026-01-01T00:00:00+00:00", "c", dropout=0.2)
+    seed = at("2026-01-01T00:00:00+00:00", "d", dropout=0.1, seed=1)
+    assert [run.run for run in records.latest([again, other, first, seed])] == ["b", "c", "d"]
 
 
 def test_a_chapter_that_ends_leaves_a_sign_that_names_its_run(make_record, tmp_path):

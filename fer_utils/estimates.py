@@ -1,0 +1,196 @@
+"""What recorded runs say of one quantity: a mean and an interval.
+
+Two things make a recorded number uncertain, and both enter the interval. The test part is finite:
+other images, or other people, would have given another number. And a network trained with another
+seed is another network. The two variances are added; degrees of freedom follow Welch and
+Satterthwaite. Where the people are known, as in CK+, they are drawn and not their images, because
+frames of one person stand or fall together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import statsmodels.api as sm
+from scipy import stats
+
+from fer_utils import metrics
+from fer_utils.manifests import Expression
+from fer_utils.records import RunRecord
+
+LEVEL = 0.90  # of the interval: two one-sided tests at 5 % each
+DRAWS = 2000  # of the bootstrap, for figures that have no formula
+
+OF_MATRIX = {
+    "accuracy": metrics.accuracy,
+    "balanced_accuracy": metrics.balanced_accuracy,
+    "macro_precision": metrics.macro_precision,
+    "macro_f1": metrics.macro_f1,
+    "detection_rate": metrics.detection_rate,
+}
+METRICS = (*OF_MATRIX, "recall", "elementwise_accuracy")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What runs say of one quantity, in the published cell's unit.
+
+    Args:
+        mean: over `values`.
+        low, high: the 90 % interval; equal to the mean where a count is computed.
+        values: one a seed; the folds of one seed are pooled, each image counted once.
+        n_test: images behind one value: of the part, or of the expression for its recall.
+        runs: names of the records.
+        stale: whether the code or the data of one of them have changed since.
+        standard_error: of the mean.
+        df: degrees of freedom of its t distribution; infinite for a normal one.
+        persons: how many people the images show; None where they are not known.
+        reduced: whether a run had fewer epochs, or less of something else, than the paper's.
+    """
+
+    mean: float
+    low: float
+    high: float
+    values: tuple[float, ...]
+    n_test: int
+    runs: tuple[str, ...] = ()
+    stale: bool = False
+    standard_error: float = 0.0
+    df: float = np.inf
+    persons: int | None = None
+    reduced: bool = False
+
+
+def estimate(
+    runs: Sequence[RunRecord],
+    metric: str,
+    unit: str,
+    *,
+    expression: Expression | None = None,
+    part: str = "test",
+    stale: Collection[str] = (),
+) -> Estimate | None:
+    """Mean and 90 % interval of a figure over runs; None without runs.
+
+    Args:
+        runs: records of the same quantity: several seeds, or several folds of each.
+        metric: one of `METRICS`.
+        unit: "percent" or "fraction".
+        expression: whose recall.
+        part: "test" or "val".
+        stale: names of runs whose code or data have changed, see `records.stale`.
+
+    Raises:
+        ValueError: no such metric, or an expression that a run does not have.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"no estimate of {metric!r}: one of {', '.join(METRICS)}")
+    if not runs:
+        return None
+    by_seed: dict[int, list[RunRecord]] = {}
+    for run in runs:
+        by_seed.setdefault(run.seed, []).append(run)
+    value = partial(_value, metric=metric, expression=expression, part=part)
+    values = [value(folds) for folds in by_seed.values()]
+    mean = float(np.mean(values))
+
+    pooled = list(by_seed.values())
+    sizes = [_images(folds, expression, part) for folds in pooled]
+    persons = None
+    if metric == "elementwise_accuracy":
+        # Between K outputs of one image, which err together, and NK independent ones: the larger.
+        images = _binomial_error(mean, min(sizes))
+    elif metric in ("accuracy", "recall"):
+        images = _binomial_error(mean, min(sizes))
+        if metric == "accuracy" and part == "test" and all(run.persons for run in runs):
+            of_persons, persons = _person_error(pooled)
+            images = max(images, of_persons)
+    else:
+        matrix = sum(_matrix(folds, part) for folds in pooled) / len(pooled)
+        images = _bootstrap_error(matrix, OF_MATRIX[metric])
+    df_images = np.inf if persons is None else persons - 1
+    seeds = float(stats.sem(values)) if len(values) > 1 else 0.0
+    error = float(np.hypot(images, seeds))
+    df = _welch_satterthwaite((images, df_images), (seeds, len(values) - 1))
+    half = stats.t.ppf((1 + LEVEL) / 2, df) * error
+    scale = 100 if unit == "percent" else 1
+    return Estimate(
+        mean=scale * mean,
+        low=scale * max(0.0, mean - half),
+        high=scale * min(1.0, mean + half),
+        values=tuple(scale * found for found in values),
+        n_test=min(sizes),
+        runs=tuple(run.run for run in runs),
+        stale=any(run.run in stale for run in runs),
+        standard_error=scale * error,
+        df=df,
+        persons=persons,
+        reduced=any(run.profile == "reduced" for run in runs),
+    )
+
+
+def _matrix(folds: Sequence[RunRecord], part: str) -> np.ndarray:
+    """Confusion matrix (K, K) of all folds of one seed."""
+    return sum(np.array(run.metrics[part]["confusion_matrix"]) for run in folds)
+
+
+def _row(folds: Sequence[RunRecord], expression: Expression) -> int:
+    classes = folds[0].data.classes
+    if expression not in classes:
+        raise ValueError(f"{folds[0].run}: no {expression} among {', '.join(classes)}")
+    return classes.index(expression)
+
+
+def _images(folds: Sequence[RunRecord], expression: Expression | None, part: str) -> int:
+    matrix = _matrix(folds, part)
+    return int(matrix.sum() if expression is None else matrix[_row(folds, expression)].sum())
+
+
+def _value(folds: Sequence[RunRecord], metric: str, expression, part: str) -> float:
+    """The figure of one seed."""
+    matrix = _matrix(folds, part)
+    if metric == "recall":
+        row = _row(folds, expression)
+        return float(matrix[row, row] / max(matrix[row].sum(), 1))
+    if metric == "elementwise_accuracy":
+        parts = [run.metrics[part] for run in folds]
+        return float(np.average([p[metric] for p in parts], weights=[p["n"] for p in parts]))
+    return float(OF_MATRIX[metric](matrix))
+
+
+def _binomial_error(share: float, number: int) -> float:
+    """Standard error of a share of `number` images, not 0 at 0 or 1 (Agresti and Coull)."""
+    adjusted = (share * number + 2) / (number + 4)
+    return float(np.sqrt(adjusted * (1 - adjusted) / (number + 4)))
+
+
+def _person_error(pooled: Sequence[Sequence[RunRecord]]) -> tuple[float, int]:
+    """Standard error of the accuracy if people are drawn, and how many there are.
+
+    A person's share of right images, weighted by their number: the sandwich estimator of a
+    weighted mean is the ratio estimator of cluster sampling. The smallest part counts.
+    """
+    errors = []
+    for folds in pooled:
+        images = np.concatenate([run.persons["images"] for run in folds]).astype(float)
+        right = np.concatenate([run.persons["correct"] for run in folds])
+        fitted = sm.WLS(right / images, np.ones_like(images), weights=images).fit(cov_type="HC1")
+        errors.append((float(fitted.bse[0]), len(images)))
+    return max(errors)
+
+
+def _bootstrap_error(matrix: np.ndarray, figure) -> float:
+    """Standard error of a figure of the confusion matrix, its images drawn again and again."""
+    number = round(matrix.sum())
+    shares = (matrix / matrix.sum()).ravel()
+    drawn = np.random.default_rng(0).multinomial(number, shares, size=DRAWS)
+    return float(np.std(figure(drawn.reshape(DRAWS, *matrix.shape)), ddof=1))
+
+
+def _welch_satterthwaite(*parts: tuple[float, float]) -> float:
+    """Degrees of freedom of a sum of variances, from (standard error, degrees of freedom)."""
+    below = sum(error**4 / df for error, df in parts if error and df)
+    return sum(error**2 for error, _ in parts) ** 2 / below if below else np.inf

@@ -1,0 +1,189 @@
+"""Estimates are sums done twice, and people count where they are known."""
+
+from math import inf, sqrt
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fer_utils.estimates import METRICS, estimate
+
+Z = stats.norm.ppf(0.95)
+
+
+def drawn(share, number):
+    """Standard error of a share, with two right and two wrong images added."""
+    adjusted = (share * number + 2) / (number + 4)
+    return sqrt(adjusted * (1 - adjusted) / (number + 4))
+
+
+def test_one_run_has_the_error_of_its_test_part(make_record):
+    found = estimate([make_record("a-1", correct=30, n=40)], "accuracy", "percent")
+    half = 100 * Z * drawn(0.75, 40)
+    assert found.mean == 75
+    assert (found.low, found.high) == pytest.approx((75 - half, 75 + half))
+    assert found.values == (75,)
+    assert (found.n_test, found.runs, found.stale) == (40, ("a-1",), False)
+    assert (found.df, found.persons, found.reduced) == (inf, None, False)
+
+
+def test_seeds_add_their_spread_to_the_error_of_the_test_part(make_record):
+    correct = [30, 34, 26]
+    runs = [make_record(f"a-{s}", correct=c, seed=s) for s, c in enumerate(correct)]
+    found = estimate(runs, "accuracy", "percent")
+    spread = sqrt(((0 + 0.1**2 + 0.1**2) / 2) / 3)  # of the mean of .75, .85 and .65
+    error = sqrt(spread**2 + drawn(0.75, 40) ** 2)
+    df = error**4 / (spread**4 / 2)
+    half = 100 * stats.t(df).ppf(0.95) * error
+    assert found.values == pytest.approx((75, 85, 65))
+    assert found.mean == pytest.approx(75)
+    assert found.standard_error == pytest.approx(100 * error)
+    assert found.df == pytest.approx(df)
+    assert (found.low, found.high) == pytest.approx((75 - half, 75 + half))
+    assert found.runs == ("a-0", "a-1", "a-2")
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says(make_record):
+    """Seeds that scatter by 2 points around 60 %, each on its own draw of 400 images."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        shares = rng.normal(0.6, 0.02, 3)
+        runs = [
+            make_record(f"a-{s}", correct=int(rng.binomial(400, share)), n=400, seed=s)
+            for s, share in enumerate(shares)
+        ]
+        found = estimate(runs, "accuracy", "fraction")
+        held += found.low <= 0.6 <= found.high
+    assert 0.87 < held / 300 <= 1
+
+
+def test_folds_of_one_seed_are_pooled_image_by_image(make_record):
+    folds = [(10, 10, 0), (30, 50, 0), (8, 12, 1), (40, 48, 1)]
+    runs = [
+        make_record(f"a-{k}", correct=correct, n=n, seed=seed)
+        for k, (correct, n, seed) in enumerate(folds)
+    ]
+    found = estimate(runs, "accuracy", "fraction")
+    assert found.values == pytest.approx((40 / 60, 48 / 60))  # not the means of the folds
+    assert found.mean == pytest.approx(44 / 60)
+    assert found.n_test == 60
+    spread = (8 / 60) / 2  # half the distance of two values
+    assert found.standard_error == pytest.approx(sqrt(drawn(44 / 60, 60) ** 2 + spread**2))
+
+
+def test_the_smallest_test_part_counts(make_record):
+    runs = [make_record("a-0", n=400, correct=300), make_record("a-1", n=40, correct=30, seed=1)]
+    found = estimate(runs, "accuracy", "fraction")
+    assert found.n_test == 40
+    assert found.high - found.low == pytest.approx(2 * Z * drawn(0.75, 40))
+
+
+@pytest.mark.parametrize(("correct", "unit", "limit"), [(4, "percent", 100), (4, "fraction", 1)])
+def test_an_interval_stays_within_what_is_possible(make_record, correct, unit, limit):
+    runs = [make_record(f"a-{s}", correct=c, n=4, seed=s) for s, c in enumerate((correct, 3))]
+    assert estimate(runs, "accuracy", unit).high == limit
+    runs = [make_record(f"a-{s}", correct=c, n=4, seed=s) for s, c in enumerate((0, 1))]
+    assert estimate(runs, "accuracy", unit).low == 0
+
+
+def test_all_right_is_not_beyond_doubt(make_record):
+    found = estimate([make_record(correct=40, n=40)], "accuracy", "fraction")
+    assert found.mean == 1
+    assert found.low < 0.97
+
+
+def test_percent_is_a_hundred_times_the_fraction(make_record):
+    runs = [make_record(f"a-{s}", correct=c, seed=s) for s, c in enumerate((20, 24))]
+    percent = estimate(runs, "accuracy", "percent")
+    fraction = estimate(runs, "accuracy", "fraction")
+    for name in ("mean", "low", "high", "standard_error", "values"):
+        scaled = np.multiply(100, getattr(fraction, name))
+        assert getattr(percent, name) == pytest.approx(scaled)
+
+
+def test_one_stale_or_reduced_run_makes_the_estimate_so(make_record):
+    fresh, old = make_record("a-1"), make_record("a-2", seed=1)
+    assert not estimate([fresh, old], "accuracy", "percent", stale={"b-1"}).stale
+    assert estimate([fresh, old], "accuracy", "percent", stale={"a-2"}).stale
+    short = make_record("a-3", seed=2, profile="reduced")
+    assert estimate([fresh, short], "accuracy", "percent").reduced
+
+
+def test_nothing_is_estimated_without_runs_or_of_another_metric(make_record):
+    assert estimate([], "accuracy", "percent") is None
+    with pytest.raises(ValueError, match="'log_loss'"):
+        estimate([make_record()], "log_loss", "percent")
+
+
+# ---- people --------------------------------------------------------------------------------------
+
+
+def test_people_and_not_their_frames_are_drawn(make_record):
+    """Ten people of twelve frames, each all right or all wrong: ten draws, not 120."""
+    persons = {"images": [12] * 10, "correct": [12] * 7 + [0] * 3}
+    run = make_record(correct=84, n=120, persons=persons)
+    found = estimate([run], "accuracy", "fraction")
+    ten = sqrt(0.7 * 0.3 / 9)  # of the mean of ten zeros and ones
+    assert found.standard_error == pytest.approx(ten)
+    assert (found.persons, found.df) == (10, 9)
+    assert found.low == pytest.approx(0.7 - stats.t(9).ppf(0.95) * ten)
+
+
+def test_people_with_unequal_numbers_of_images_follow_the_ratio_estimator(make_record):
+    images, correct = np.array([3, 9, 6, 12, 3]), np.array([3, 4, 6, 11, 0])
+    persons = {"images": images.tolist(), "correct": correct.tolist()}
+    run = make_record(correct=int(correct.sum()), n=int(images.sum()), persons=persons)
+    found = estimate([run], "accuracy", "fraction")
+    share = correct.sum() / images.sum()
+    residuals = correct - share * images
+    expected = sqrt(5 / 4 * (residuals**2).sum()) / images.sum()
+    assert found.standard_error == pytest.approx(expected)
+
+
+def test_people_of_all_folds_are_counted_and_never_narrow_the_interval(make_record):
+    one = make_record("a-0", correct=5, n=10, persons={"images": [5, 5], "correct": [3, 2]})
+    two = make_record("a-1", correct=8, n=10, persons={"images": [5, 5], "correct": [4, 4]})
+    found = estimate([one, two], "accuracy", "fraction")
+    assert found.persons == 4
+    assert found.standard_error >= drawn(13 / 20, 20)
+
+
+# ---- other figures -------------------------------------------------------------------------------
+
+MATRIX = [[30, 10], [5, 15]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("accuracy", 45 / 60),
+        ("balanced_accuracy", (30 / 40 + 15 / 20) / 2),
+        ("macro_precision", (30 / 35 + 15 / 25) / 2),
+        ("macro_f1", (60 / 75 + 30 / 45) / 2),
+        ("detection_rate", 1.0),
+        ("elementwise_accuracy", 0.875),
+    ],
+)
+def test_figures_of_the_confusion_matrix(make_record, metric, expected):
+    found = estimate([make_record(matrix=MATRIX)], metric, "fraction")
+    assert found.mean == pytest.approx(expected)
+    assert found.low <= found.mean <= found.high
+    assert metric in METRICS
+
+
+def test_recall_is_of_an_expression_and_its_images(make_record):
+    found = estimate([make_record(matrix=MATRIX)], "recall", "percent", expression="happiness")
+    assert (found.mean, found.n_test) == (75, 20)
+    assert found.standard_error == pytest.approx(100 * drawn(0.75, 20))
+    with pytest.raises(ValueError, match="no contempt among anger, happiness"):
+        estimate([make_record()], "recall", "percent", expression="contempt")
+
+
+def test_the_bootstrap_finds_the_error_that_a_formula_gives(make_record):
+    """Balanced accuracy: two independent recalls, each half of the mean."""
+    found = estimate([make_record(matrix=[[300, 100], [50, 150]])], "balanced_accuracy", "fraction")
+    exact = sqrt(0.75 * 0.25 / 400 + 0.75 * 0.25 / 200) / 2
+    assert found.standard_error == pytest.approx(exact, rel=0.1)
+    again = estimate([make_record(matrix=[[300, 100], [50, 150]])], "balanced_accuracy", "fraction")
+    assert again == found
