@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -258,4 +260,88 @@ def epochs_and_parts(runs: Sequence[RunRecord]) -> dict[str, str]:
         "epoch": f"validation accuracy of the last epoch {last}, of the chosen one {chosen}",
         "test-part": f"on the validation part, which chose the epoch: {chosen}",
         "accuracy": f"element-wise, same predictions: {mean('test', 'elementwise_accuracy')}",
+    }
+
+
+def overview(comparisons: Sequence[Comparison]) -> HTML:
+    """Every cell of every paper, to be sorted, filtered and taken along as CSV or JSON.
+
+    Args:
+        comparisons: of any papers, cited cells included.
+    """
+    import itables
+    import pandas as pd
+    from itables.javascript import init_notebook_mode
+
+    rows = [flat(found) for found in comparisons]
+    frame = pd.DataFrame(rows)
+    links = " ".join(
+        f'<a class="fer-download" download="results.{kind}" href="data:{mime};base64,'
+        f'{base64.b64encode(text.encode()).decode()}">{kind.upper()}</a>'
+        for kind, mime, text in (
+            ("csv", "text/csv", frame.to_csv(index=False)),
+            ("json", "application/json", json.dumps(rows, indent=1, ensure_ascii=False)),
+        )
+    )
+    shown = pd.DataFrame(
+        {
+            "Paper": [escape(row["paper"]) for row in rows],
+            "Table": [escape(row["table"]) for row in rows],
+            "Result": [escape(f"{row['row']}, {row['column']}") for row in rows],
+            "Data": [row["dataset"] or "" for row in rows],
+            "Published": [escape(row["printed"]) for row in rows],
+            "±": ["" if row["margin"] is None else f"{row['margin']:g}" for row in rows],
+            "Ours": ["" if row["ours"] is None else f"{row['ours']:g}" for row in rows],
+            "90 %": [f"{row['low']:g} to {row['high']:g}" if row["runs"] else "" for row in rows],
+            "Runs": [row["runs"] or "" for row in rows],
+            "Verdict": [
+                f'<span title="{escape(row["reason"])}">{told}</span>'
+                for row in rows
+                for told in [badge(row["verdict"]) or row["kind"]]
+            ],
+        }
+    )
+    init_notebook_mode(all_interactive=False, connected=False)
+    interactive = itables.to_html_datatable(
+        shown,
+        connected=False,
+        showIndex=False,
+        allow_html=True,
+        maxBytes=0,
+        column_filters="header",
+        classes="display compact",
+        pageLength=25,
+        lengthMenu=[10, 25, 100, {"label": "all", "value": -1}],
+    )
+    return HTML(f"<p>Every cell, as a file: {links}</p>{interactive}")
+
+
+def flat(found: Comparison) -> dict:
+    """A comparison as one row of plain values, for tables and files."""
+    cell, ours = found.cell, found.ours
+    digits = 4 if cell.unit == "fraction" else 2
+    return {
+        "paper": found.paper,
+        "table": found.table,
+        "id": cell.id,
+        "row": cell.row,
+        "column": cell.column,
+        "kind": cell.kind,
+        "dataset": cell.dataset,
+        "metric": cell.metric,
+        "expression": cell.expression,
+        "part": cell.part,
+        "unit": cell.unit,
+        "printed": cell.printed,
+        "value": cell.value,
+        "margin": cell.margin,
+        "ours": ours and round(ours.mean, digits),
+        "low": ours and round(ours.low, digits),
+        "high": ours and round(ours.high, digits),
+        "p_equivalence": found.p_value and round(found.p_value, 4),
+        "runs": len(ours.runs) if ours else 0,
+        "n_test": ours and ours.n_test,
+        "persons": ours and ours.persons,
+        "verdict": found.verdict,
+        "reason": found.reason,
     }

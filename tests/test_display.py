@@ -1,5 +1,9 @@
 """Tables and figures of the book, on made results."""
 
+import base64
+import csv
+import io
+import json
 import re
 
 import numpy as np
@@ -113,3 +117,26 @@ def test_figures_are_closed_so_that_a_notebook_shows_them_once():
 
     assert isinstance(plots.class_counts({"train": made_faces()}), Figure)
     assert plt.get_fignums() == []
+
+
+def test_the_overview_is_a_table_and_two_files_of_the_same_cells(monkeypatch):
+    told = []
+    monkeypatch.setattr("IPython.display.display", told.append)
+    cited = PublishedCell(
+        **{**CELL.model_dump(), "id": "other", "kind": "cited", "margin": None, "row": "<b>A&B</b>"}
+    )
+    found = [
+        Comparison("yengikand2023", "Table II", CELL, OURS, "reproduced", 'is "inside"'),
+        Comparison("yengikand2023", "Table II", cited, None, None, "cited"),
+    ]
+    html = display.overview(found).data
+    assert told  # the table's program comes with the page
+    files = dict(re.findall(r'href="data:([a-z/]+);base64,([^"]+)"', html))
+    rows = json.loads(base64.b64decode(files["application/json"]))
+    lines = list(csv.DictReader(io.StringIO(base64.b64decode(files["text/csv"]).decode())))
+    assert [row["id"] for row in rows] == [line["id"] for line in lines] == [CELL.id, "other"]
+    assert rows[0]["ours"] == round(OURS.mean, 2)
+    assert rows[0]["verdict"] == lines[0]["verdict"] == "reproduced"
+    assert (rows[1]["ours"], rows[1]["verdict"], lines[1]["ours"]) == (None, None, "")
+    assert "<b>A&B</b>" not in html
+    assert "https://" not in re.sub(r"https?://[^ ]*(itables|datatables)[^ ]*", "", html)
