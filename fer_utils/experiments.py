@@ -97,6 +97,7 @@ def run(
     learning_rate: Callable[[dict[str, list[float]]], float | None] | None = None,
     predict: Callable[[Any, np.ndarray], np.ndarray] | None = None,
     shorter: tuple[int, ...] = (),
+    score_also: tuple[Literal["train", "trained_on"], ...] = (),
     threads: int = 0,
 ) -> Run:
     """Train a model on one split and score it.
@@ -120,6 +121,8 @@ def run(
         predict: from (model, images) to probabilities float32 (N, K); None for the loop's own.
         shorter: numbers of epochs; where the same run with one of them is finished below `work`,
             this one goes on from there. Only for schedules that do not depend on the total.
+        score_also: further parts to score, which no verdict reads: "train", the training part, and
+            "trained_on", what `prepare_train` made of it.
         threads: cores to use, 0 for all.
 
     Returns:
@@ -166,6 +169,10 @@ def run(
         "val": metrics.score(parts["val"].labels, val, data.class_names),
         "test": metrics.score(parts["test"].labels, test, data.class_names),
     }
+    learnt = {"train": parts["train"], "trained_on": train}
+    for part in score_also:
+        seen = learnt[part]
+        scores[part] = metrics.score(seen.labels, predict(model, seen.images), data.class_names)
     seconds = fit.history["seconds"]
     weights, products = loop.size(model, parts["test"].images)
     record = records.RunRecord(

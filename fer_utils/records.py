@@ -248,7 +248,7 @@ def stale(runs: Sequence[RunRecord]) -> set[str]:
     A run is stale when its data are no longer those of the manifest, or when its code has changed.
     A change of code that moves no number can be shown by repeating one run: where two records
     differ in nothing but their code and give the same metrics to the last digit, the later code
-    stands for the earlier.
+    stands for the earlier; parts that only one of them scored are left out.
 
     Args:
         runs: all records of one paper, the repeated ones included.
@@ -284,7 +284,8 @@ def _proven_same(runs: Sequence[RunRecord]) -> dict[str, set[str]]:
     groups: dict[str, set[str]] = {}
     for repeated in _repeated(runs).values():
         for first, second in pairwise(repeated):
-            if first.metrics == second.metrics:
+            both = first.metrics.keys() & second.metrics.keys()
+            if all(first.metrics[part] == second.metrics[part] for part in both):
                 one, two = first.code.sha256, second.code.sha256
                 joined = groups.get(one, {one}) | groups.get(two, {two})
                 groups.update(dict.fromkeys(joined, joined))

@@ -197,6 +197,37 @@ def test_an_entry_point_that_does_not_exist_stops_before_training(faces, tmp_pat
     assert not (tmp_path / "work").exists()
 
 
+def test_further_parts_are_scored_where_asked_for(faces, tmp_path):
+    def first_half(train):
+        return train.subset(np.arange(20))
+
+    done = run(
+        faces,
+        tmp_path,
+        parameters={**PARAMETERS, "epochs": 1},
+        prepare_train=first_half,
+        score_also=("train", "trained_on"),
+    )
+    sizes = {part: score["n"] for part, score in done.record.metrics.items()}
+    assert sizes == {"val": 12, "test": 12, "train": 40, "trained_on": 20}
+    assert done.record.split.trained_on == 20
+    assert done.record.split.sizes["train"] == 40
+
+
+def test_more_epochs_go_on_from_a_finished_run_of_fewer(faces, tmp_path):
+    run(faces, tmp_path, parameters={**PARAMETERS, "epochs": 1})
+    longer = run(faces, tmp_path, shorter=(1,), augment=no_more_than_one_epoch()).record
+    whole = run(faces, tmp_path / "apart").record
+    assert longer.run == whole.run
+    assert longer.metrics == whole.metrics
+
+
+def no_more_than_one_epoch():
+    """`flip_and_shift`, once."""
+    calls = iter([flip_and_shift])
+    return lambda images, rng: next(calls)(images, rng)
+
+
 # ---- names and profiles ------------------------------------------------------------------------
 
 
