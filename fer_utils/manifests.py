@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 
@@ -310,6 +317,132 @@ class OpenDetail(_Model):
     )
 
 
+# ---- what a paper says of its own numbers -----------------------------------------------------
+
+CellOrNumber = Annotated[Slug | float, Field(description="a cell's id, or a number of the text")]
+
+
+class _Claim(_Model):
+    """A statement that arithmetic can check; `fer_utils.audit` does. `cells` are those it names."""
+
+    id: Slug
+    says: str = Field(description="the paper's words, or what its layout says")
+    means: str | None = Field(
+        None, description="what follows where it fails, if more than the audit itself would say"
+    )
+
+
+def _cells_of(*named: str | float | None) -> tuple[str, ...]:
+    """The ids of cells among ids and numbers."""
+    return tuple(name for name in named if isinstance(name, str))
+
+
+class Total(_Claim):
+    """Some numbers add up to another."""
+
+    kind: Literal["total"]
+    parts: tuple[Slug, ...] = Field(min_length=1)
+    total: CellOrNumber
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return _cells_of(*self.parts, self.total)
+
+
+class OfficialCounts(_Claim):
+    """Images of named parts of a data set, taken together: of each expression, in all, or both."""
+
+    kind: Literal["official counts"]
+    dataset: str
+    splits: tuple[str, ...] = Field(min_length=1, description="parts of the manifest's split")
+    counts: dict[Expression, CellOrNumber] = {}
+    images: CellOrNumber | None = Field(None, description="of all expressions")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return _cells_of(*self.counts.values(), self.images)
+
+
+class AtMost(_Claim):
+    """One number is a share of another and cannot exceed it."""
+
+    kind: Literal["at most"]
+    smaller: CellOrNumber
+    larger: CellOrNumber
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return _cells_of(self.smaller, self.larger)
+
+
+class SameNumber(_Claim):
+    """Numbers that one would expect to be one, though they are not of the same runs."""
+
+    kind: Literal["same number"]
+    numbers: tuple[CellOrNumber, ...] = Field(min_length=2)
+    confidence: Literal["certain", "likely", "weak"] = Field(
+        description="how sure it is that they should be one"
+    )
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return _cells_of(*self.numbers)
+
+
+class Improvement(_Claim):
+    """One result is better than another; both are accuracies."""
+
+    kind: Literal["improvement"]
+    better: Slug
+    base: Slug
+    points: Slug | None = Field(None, description="the cell that prints it, in percentage points")
+    n_test: int | None = Field(None, gt=0, description="images that both are on, where known")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return _cells_of(self.better, self.base, self.points)
+
+
+class Highest(_Claim):
+    """A result is above all others of its kind that the paper names."""
+
+    kind: Literal["highest"]
+    best: Slug
+    others: tuple[Slug, ...] = Field(min_length=1)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.best, *self.others)
+
+
+Claim = Annotated[
+    Total | OfficialCounts | AtMost | SameNumber | Improvement | Highest,
+    Field(discriminator="kind"),
+]
+
+
+class PublishedMatrix(_Model):
+    """A confusion matrix as printed."""
+
+    id: Slug
+    dataset: str
+    unit: Literal["count", "percent", "fraction"] = Field(description="percent: of the row")
+    expressions: tuple[Expression, ...] = Field(min_length=2)
+    rows: tuple[tuple[str, ...], ...] = Field(description="as printed; a row a true expression")
+    accuracy: Slug | None = Field(None, description="the cell with the accuracy it belongs to")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return _cells_of(self.accuracy)
+
+    @model_validator(mode="after")
+    def _square(self) -> PublishedMatrix:
+        size = len(self.expressions)
+        if len(self.rows) != size or any(len(row) != size for row in self.rows):
+            raise ValueError(f"{self.id}: a row and a column for each of {size} expressions")
+        return self
+
+
 class PublishedPaper(_Model):
     """What a paper printed, cell by cell, with the margins fixed before our runs."""
 
@@ -323,6 +456,8 @@ class PublishedPaper(_Model):
     framework: str
     tables: tuple[PublishedTable, ...]
     open: tuple[OpenDetail, ...] = Field((), description="what the paper does not say")
+    matrices: tuple[PublishedMatrix, ...] = ()
+    claims: tuple[Claim, ...] = Field((), description="what it says of its own numbers")
 
     @property
     def cells(self) -> tuple[PublishedCell, ...]:
@@ -333,9 +468,17 @@ class PublishedPaper(_Model):
     def _cells_agree(self) -> PublishedPaper:
         _refuse_duplicates("cell id", [cell.id for cell in self.cells])
         _refuse_duplicates("open detail", [detail.id for detail in self.open])
+        _refuse_duplicates("claim", [claim.id for claim in self.claims])
+        _refuse_duplicates("matrix", [matrix.id for matrix in self.matrices])
         unknown = {cell.dataset for cell in self.cells} - {None, *dataset_names()}
         if unknown:
             raise ValueError(f"data sets without a manifest: {sorted(unknown)}")
+        known = {cell.id for cell in self.cells}
+        for statement in (*self.claims, *self.matrices):
+            if missing := sorted(set(statement.cells) - known):
+                raise ValueError(f"{statement.id}: no such cells: {', '.join(missing)}")
+            if getattr(statement, "dataset", "fer2013") not in dataset_names():
+                raise ValueError(f"{statement.id}: {statement.dataset!r} has no manifest")
         return self
 
 
@@ -358,6 +501,29 @@ def load_published(paper: str) -> PublishedPaper:
         ValueError: no such file, or one that breaks a rule above.
     """
     return _read("published", paper, PublishedPaper, "paper")
+
+
+def read_published(path: Path) -> PublishedPaper:
+    """Read and check a file of published tables, wherever it lies.
+
+    Args:
+        path: YAML of the same form as the files under `data_manifests/published/`.
+
+    Raises:
+        DataError: no such file, no YAML, or a rule above is broken.
+    """
+    require_file(path)
+    try:
+        return PublishedPaper.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise DataError(path, f"not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        told = [
+            ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
+        ]
+        raise DataError(path, "; ".join(told)) from None
+    except ValueError as error:
+        raise DataError(path, str(error)) from None
 
 
 # ---- reading ----------------------------------------------------------------------------------

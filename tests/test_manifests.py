@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from fer_utils import manifests
@@ -168,3 +169,84 @@ def test_thousands_separators_are_read():
 def test_cell_ids_are_unique_in_a_paper():
     with pytest.raises(ValidationError, match="cell id not unique: table2-ours-fer2013"):
         paper(cell(), cell())
+
+
+# ---- what a paper says of its own numbers -----------------------------------------------------
+
+
+def claimed(*claims, **fields):
+    better = cell(id="better", value=66.0, printed="66.00")
+    gain = cell(id="gain-printed", value=0.68, printed="0.68", metric="improvement", margin=None)
+    raw = paper(cell(), better, gain).model_dump()
+    return PublishedPaper.model_validate(raw | {"claims": list(claims)} | fields)
+
+
+IMPROVEMENT = {
+    "id": "gain",
+    "says": "0.68 points better",
+    "kind": "improvement",
+    "better": "better",
+    "base": "table2-ours-fer2013",
+    "points": "gain-printed",
+}
+MATRIX = {
+    "id": "figure-5",
+    "dataset": "fer2013",
+    "unit": "count",
+    "expressions": ["anger", "fear"],
+    "rows": [["3", "1"], ["0", "4"]],
+    "accuracy": "better",
+}
+
+
+def test_a_claim_is_read_as_its_kind_and_names_its_cells():
+    (claim,) = claimed(IMPROVEMENT).claims
+    assert isinstance(claim, manifests.Improvement)
+    assert claim.cells == ("better", "table2-ours-fer2013", "gain-printed")
+    total = {"id": "sum", "says": "in all", "kind": "total", "parts": ["better"], "total": 66}
+    (claim,) = claimed(total).claims
+    assert claim.total == 66  # a number of the text, not a cell
+    assert claim.cells == ("better",)
+    assert claimed(matrices=[MATRIX]).matrices[0].cells == ("better",)
+
+
+@pytest.mark.parametrize(
+    ("claims", "matrices", "message"),
+    [
+        ([IMPROVEMENT | {"base": "nowhere"}], [], "gain: no such cells: nowhere"),
+        ([IMPROVEMENT | {"kind": "boast"}], [], "boast"),
+        ([IMPROVEMENT | {"total": 3}], [], "total"),
+        ([IMPROVEMENT, IMPROVEMENT], [], "claim not unique: gain"),
+        ([], [MATRIX | {"accuracy": "nowhere"}], "figure-5: no such cells: nowhere"),
+        ([], [MATRIX | {"rows": [["3", "1"]]}], "a row and a column for each of 2 expressions"),
+        ([], [MATRIX | {"dataset": "fer2031"}], "'fer2031' has no manifest"),
+        ([], [MATRIX, MATRIX], "matrix not unique: figure-5"),
+    ],
+)
+def test_slips_in_a_claim_or_matrix_are_refused(claims, matrices, message):
+    with pytest.raises(ValidationError, match=message):
+        claimed(*claims, matrices=matrices)
+
+
+def test_published_tables_are_read_from_any_place(tmp_path):
+    path = tmp_path / "someone.yaml"
+    path.write_text(yaml.safe_dump(paper(cell()).model_dump(mode="json")))
+    assert manifests.read_published(path) == paper(cell())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("paper: [", "not YAML"),
+        ("paper: someone2023", "title: Field required"),
+        ("- 1", "valid dictionary"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_broken_file_of_published_tables_is_one_sentence_with_its_name(text, message, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        manifests.read_published(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
