@@ -1,4 +1,4 @@
-"""The command line: `fer-utils data check`, `fer-utils results`."""
+"""The command line: `fer-utils data`, `fer-utils results`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
     check.add_argument("--json", action="store_true", help="for programs")
     check.set_defaults(run=_data_check)
+
+    report = data.add_parser("report", help="copies, label noise and leakage of the real images")
+    report.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
+    report.add_argument("--write", action="store_true", help="into results/data.json, for the book")
+    report.set_defaults(run=_data_report)
 
     results = commands.add_parser("results", help="published numbers beside reproduced ones")
     results.add_argument("--paper", help="one paper alone")
@@ -120,6 +125,17 @@ def _data_check(options: argparse.Namespace) -> int:
         elif status.state == "absent":
             print(f"\n{status.name} is absent. {status.obtain}")
     return int(corrupt)
+
+
+def _data_report(options: argparse.Namespace) -> int:
+    from fer_utils import data_report
+
+    found = data_report.measure(options.root)
+    if options.write:
+        print(data_report.write(found))
+    else:
+        print(found.model_dump_json(indent=1))
+    return 0
 
 
 def _results(options: argparse.Namespace) -> int:

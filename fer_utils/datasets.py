@@ -208,6 +208,27 @@ def _ferplus(
     return dataset
 
 
+def ferplus_votes(root: str | Path | None = None) -> np.ndarray:
+    """What ten taggers said of every image of FER2013, in its row order.
+
+    Args:
+        root: the data root, see `load`.
+
+    Returns:
+        uint8 (35887, 10): votes for FER+'s eight expressions in its manifest's order, for
+        "unknown" and for "not a face".
+
+    Raises:
+        DataError: the votes or the images are absent, or do not belong together.
+    """
+    manifest = load_manifest("ferplus")
+    variant, folder = _find(manifest, data_root(root))
+    path = folder / variant.files[0].path
+    usage, votes = _read_votes(path, variant.columns)
+    _check_join(path, usage, votes, _fer2013(data_root(root)), manifest)
+    return votes
+
+
 def _read_votes(path: Path, columns: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
     """The column Usage, and the votes uint8 (N, 10)."""
     require_file(path)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from fer_utils.comparison import Comparison
+from fer_utils.data_report import LabelNoise
 from fer_utils.datasets import FaceDataset
 from fer_utils.records import RunRecord
 
@@ -218,4 +219,69 @@ def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]
                 connectionstyle="arc3,rad=-0.6" if skip else "arc3,rad=0",
             )
         )
+    return _finished(figure)
+
+
+def label_noise(noise: LabelNoise) -> Figure:
+    """FER2013's labels against the taggers' first choice, each row in percent."""
+    matrix = np.array(noise.matrix, dtype=float)
+    share = 100 * matrix / matrix.sum(axis=1, keepdims=True)
+    figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
+    sns.heatmap(
+        share,
+        annot=True,
+        fmt=".0f",
+        cmap="Blues",
+        vmin=0,
+        vmax=100,
+        xticklabels=noise.votes,
+        yticklabels=noise.labels,
+        cbar_kws={"label": "% of the row"},
+        linewidths=0.5,
+        ax=axis,
+    )
+    axis.set(xlabel="first choice of ten taggers (FER+)", ylabel="label in FER2013")
+    axis.tick_params(axis="x", rotation=40)
+    return _finished(figure)
+
+
+def diagram(boxes: dict[str, tuple[float, float]], arrows: Sequence[tuple]) -> Figure:
+    """Named boxes at given places, with arrows from left to right.
+
+    Args:
+        boxes: name (lines split by "\\n") to its centre (x, y).
+        arrows: pairs of names; a third element "skip" leads the arrow over everything between.
+    """
+    half = {name: (0.07 * max(map(len, name.split("\n"))) + 0.12, 0.42) for name in boxes}
+    right = max(x + half[name][0] for name, (x, _) in boxes.items())
+    top = max(y for _, y in boxes.values())
+    bottom = min(y for _, y in boxes.values())
+    figure, axis = plt.subplots(
+        figsize=(1.05 * right + 0.6, 0.75 * (top - bottom) + 1.6), layout="constrained"
+    )
+    axis.set(xlim=(-0.6, right + 0.1), ylim=(bottom - 0.6, top + 1.1))
+    axis.axis("off")
+    for name, (x, y) in boxes.items():
+        wide, high = half[name]
+        axis.add_patch(
+            FancyBboxPatch(
+                (x - wide, y - high),
+                2 * wide,
+                2 * high,
+                boxstyle="round,pad=0.02,rounding_size=0.08",
+                facecolor=(BLUE, 0.09),
+                edgecolor=BLUE,
+            )
+        )
+        axis.text(x, y, name, ha="center", va="center", fontsize=9.5)
+    line = {"arrowstyle": "-|>", "mutation_scale": 10, "color": GREY}
+    for start, end, *skip in arrows:
+        (x0, y0), (x1, y1) = boxes[start], boxes[end]
+        if skip:
+            over = top + 0.8
+            axis.plot([x0, x0, x1], [y0 + half[start][1], over, over], color=GREY, linewidth=1)
+            points = (x1, over), (x1, y1 + half[end][1])
+        else:
+            points = (x0 + half[start][0], y0), (x1 - half[end][0], y1)
+        axis.add_patch(FancyArrowPatch(*points, shrinkA=1, shrinkB=1, **line))
     return _finished(figure)
