@@ -17,12 +17,31 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations, permutations
+from itertools import combinations
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
+from fer_utils.arithmetic import (
+    RULES,
+    Printed,
+    Rule,
+    accuracy_range,
+    chance,
+    difference_by_chance,
+    elementwise_from,
+    is_share,
+    least_p_on_same_images,
+    misfits,
+    one_matrix,
+    possible_sizes,
+    read,
+    right_counts,
+    room,
+    thresholded_accuracy,
+    top1_from_elementwise,
+)
 from fer_utils.manifests import (
     AtMost,
     Highest,
@@ -46,9 +65,7 @@ Kind = Literal[
     "text and tables",
 ]
 Confidence = Literal["certain", "likely", "weak", "nothing can be said"]
-Rule = Literal["half up", "half even", "cut off"]
 
-RULES: tuple[Rule, ...] = ("half up", "half even", "cut off")
 SHARES = (10, 15, 20, 25, 30)  # percent that papers test on where a set has no official parts
 RELATED = {  # sets that papers call by one name: CK+48 is cut from CK+, FER+ relabels FER2013
     "ckplus": ("ckplus", "ck48"),
@@ -110,48 +127,6 @@ Outcome = Finding | Passed
 # ---- printed numbers ---------------------------------------------------------------------------
 
 
-class Printed(NamedTuple):
-    """A share as printed, exactly: 65.32 % and 0.6532 are both 6532 of 10000.
-
-    Args:
-        digits: the printed digits as a whole number.
-        scale: the same for all images, such as 10000.
-    """
-
-    digits: int
-    scale: int
-
-    @property
-    def value(self) -> float:
-        return self.digits / self.scale
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The shares that print so, rounded or cut off."""
-        return (self.digits - 0.5) / self.scale, (self.digits + 1) / self.scale
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.{max(len(str(self.scale)) - 3, 0)}f}"
-
-
-def read(printed: str, unit: str) -> Printed:
-    """A percentage or fraction with the digits that it was printed with.
-
-    Args:
-        printed: such as "65.32", "65.32%", "0.6532".
-        unit: "percent" or "fraction".
-
-    Raises:
-        ValueError: not a plain number.
-    """
-    match = re.fullmatch(r"(\d*)(?:\.(\d*))?\s*%?", printed.strip())
-    if not match or not any(match.groups()):
-        raise ValueError(f"{printed!r} is not a plain number")
-    whole, decimals = match[1], match[2] or ""
-    unit_digits = {"percent": 100, "fraction": 1}[unit]
-    return Printed(int(whole + decimals), unit_digits * 10 ** len(decimals))
-
-
 def figure(cell: PublishedCell) -> Printed | None:
     """The share that a cell prints; None where it prints none."""
     if cell.value is None or cell.unit not in ("percent", "fraction"):
@@ -162,79 +137,7 @@ def figure(cell: PublishedCell) -> Printed | None:
         return read(f"{cell.value:.10f}".rstrip("0"), cell.unit)
 
 
-def right_counts(
-    printed: Printed, n: np.ndarray | int, rule: Rule
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which numbers k of right answers among n images print as a figure.
-
-    With p = `digits` and s = `scale`, k prints as p when the rule brings k s / n to p:
-    "half up" where p - 1/2 <= k s / n < p + 1/2, "half even" with both ends for an even p and with
-    neither for an odd one, "cut off" where p <= k s / n < p + 1. All in whole numbers.
-
-    Args:
-        printed: the figure.
-        n: images, one number or many.
-        rule: how further digits were dropped.
-
-    Returns:
-        The lowest and the highest k, from 0 to n. No k prints so where the lowest is the larger.
-    """
-    n = np.asarray(n, np.int64)
-    p, s = printed
-    if rule == "cut off":
-        low, high = _ceil(p * n, s), _ceil((p + 1) * n, s) - 1
-    else:
-        low, high = _ceil((2 * p - 1) * n, 2 * s), _ceil((2 * p + 1) * n, 2 * s) - 1
-    if rule == "half even" and p % 2 == 0:
-        high = (2 * p + 1) * n // (2 * s)
-    elif rule == "half even":
-        low = (2 * p - 1) * n // (2 * s) + 1
-    return np.maximum(low, 0), np.minimum(high, n)
-
-
-def _ceil(number: np.ndarray, divisor: int) -> np.ndarray:
-    return -(-number // divisor)
-
-
-def is_share(printed: Printed, n: np.ndarray | int, rule: Rule) -> np.ndarray:
-    """Whether some k of n images prints as the figure; arguments as `right_counts`."""
-    low, high = right_counts(printed, n, rule)
-    return low <= high
-
-
 # ---- 1. granularity ----------------------------------------------------------------------------
-
-
-def possible_sizes(figures: Sequence[Printed], largest: int, rule: Rule) -> np.ndarray:
-    """The numbers of images n of which every figure is some k/n, all under one rule.
-
-    Args:
-        figures: accuracies on the same images.
-        largest: the largest n that is tried.
-        rule: how further digits were dropped.
-
-    Returns:
-        int64, ascending.
-    """
-    n = np.arange(1, largest + 1)
-    return n[np.all([is_share(printed, n, rule) for printed in figures], axis=0)]
-
-
-def misfits(figures: Sequence[Printed], n: int) -> tuple[int, Rule]:
-    """How many of the figures are no k/n under the rule that suits them best, and that rule."""
-    counts = [(sum(not is_share(printed, n, rule) for printed in figures), rule) for rule in RULES]
-    return min(counts, key=lambda found: found[0])
-
-
-def chance(figures: Sequence[Printed], n: int) -> float:
-    """How probably unrelated figures all happen to be shares of n images.
-
-    At most n + 1 of the s + 1 numbers that can be printed are some k/n, so one figure fits with
-    probability (n + 1) / (s + 1) and different ones independently, rounded or, a second try, cut
-    off.
-    """
-    once = prod(min(1.0, (n + 1) / (printed.scale + 1)) for printed in set(figures))
-    return once * (2 - once)
 
 
 def known_sizes(cells: Sequence[PublishedCell]) -> dict[int, str]:
@@ -247,25 +150,30 @@ def known_sizes(cells: Sequence[PublishedCell]) -> dict[int, str]:
         The parts in the manifests, where a set has none its usual shares, and the `n_test` of the
         cells that are neither.
     """
-    labels: dict[int, list[str]] = {}
+    sizes: dict[int, dict[str, list[str]]] = {}  # by images and set: its parts of that size
+
+    def add(n: int, part: str, title: str) -> None:
+        sizes.setdefault(n, {}).setdefault(title, []).append(part)
+
     dataset = cells[0].dataset
     for name in RELATED.get(dataset, (dataset,) if dataset else ()):
         manifest = load_manifest(name)
         parts = {k: part for k, part in manifest.splits.items() if part.count and k != "train"}
         for key, part in parts.items():
-            labels.setdefault(part.count, []).append(f"{part.source or key} of {manifest.title}")
+            add(part.count, part.source or key, manifest.title)
         if {"val", "test"} <= set(parts):
-            both = parts["val"].count + parts["test"].count
-            labels.setdefault(both, []).append(f"both test parts of {manifest.title}")
+            add(parts["val"].count + parts["test"].count, "both test parts", manifest.title)
         for percent in SHARES if "all" in parts else ():
             whole = parts["all"].count
             for n in {whole * percent // 100, -(-whole * percent // 100)}:
-                labels.setdefault(n, []).append(f"{percent} % of {whole}, {manifest.title}")
-    known = set(labels)
+                add(n, f"{percent} %", manifest.title)
+    labels = {
+        n: " or ".join(f"{' or '.join(parts)} of {title}" for title, parts in sets.items())
+        for n, sets in sizes.items()
+    }
     for size in (size for cell in cells for size in cell.n_test):
-        if size.n not in known and size.note not in labels.setdefault(size.n, []):
-            labels[size.n].append(size.note)
-    return {n: " or ".join(labels[n]) for n in sorted(labels)}
+        labels.setdefault(size.n, size.note)
+    return dict(sorted(labels.items()))
 
 
 def granularity(paper: PublishedPaper) -> Iterator[Outcome]:
@@ -295,7 +203,8 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
     if len(fitting) == len(sizes) and all(best[n][1] != "cut off" for n in fitting):
         return Passed(paper, "granularity", ids)
 
-    luck = sum(chance(figures, n) for n in sizes if n <= fitting[0]) if fitting else 1.0
+    tried = [n for n in sizes if fitting and n <= fitting[0]]
+    luck = 1 - prod(1 - chance(figures, n) for n in tried) if fitting else 1.0
     excluded = {n: label for n, label in sizes.items() if n not in fitting}
     told = []
     if fitting:
@@ -304,7 +213,14 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         told += [_also_fits(figures, fitting[0], n, sizes[n]) for n in fitting[1:]]
     if excluded:
         told.append(_not_fitting(len(figures), excluded, {n: best[n][0] for n in excluded}))
-    means, not_means = _MISFIT
+    means = (
+        "On no excluded set can all of these be shares of right answers: they are of other images, "
+        "or another kind of number."
+    )
+    not_means = (
+        "That a number was made up. A mean over runs, folds or batches, images left out, or a slip "
+        "of the pen explain it as well."
+    )
     confidence: Confidence = "likely"  # one figure alone may be a slip of the pen
     if fitting and _grade(luck) != "nothing can be said":
         confidence = _grade(luck)
@@ -325,13 +241,6 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         means=means,
         does_not_mean=not_means,
     )
-
-
-_MISFIT = (
-    "Not every one of these is a share of right answers among the images named.",
-    "That a number was made up. A mean over runs, folds or batches, images left out, or a slip of "
-    "the pen explain it as well.",
-)
 
 
 def _fit(figures: list[Printed], n: int, rule: Rule, sizes: dict[int, str]) -> list[str]:
@@ -364,13 +273,13 @@ def _also_fits(figures: list[Printed], n: int, other: int, label: str) -> str:
 def _not_fitting(figures: int, excluded: dict[int, str], wrong: dict[int, int]) -> str:
     shares = [n for n, label in excluded.items() if "%" in label]  # many, and guessed
     listed = [
-        f"{n:,} ({label}" + (f"; {wrong[n]} of {figures} do not fit)" if figures > 1 else ")")
+        f"{n:,} ({label}" + (f"; fits {figures - wrong[n]} of {figures})" if figures > 1 else ")")
         for n, label in excluded.items()
         if n not in shares
     ]
     if shares:
-        fewest = min(wrong[n] for n in shares)
-        told = f"; {fewest} or more of {figures} do not fit" if figures > 1 else ""
+        most = figures - min(wrong[n] for n in shares)
+        told = f"; fit at most {most} of {figures}" if figures > 1 else ""
         listed.append(
             f"{len(shares)} usual shares of the set ({min(shares)} to {max(shares)}{told})"
         )
@@ -400,7 +309,11 @@ def official_counts(paper: PublishedPaper, claim: OfficialCounts) -> Outcome:
     ]
     if others:
         told += f" All {len(printed)} are the counts of {_or(others)}."
-    slips = [name for name in wrong if _one_digit_apart(printed[name], official[name])]
+    slips = [
+        name
+        for name in wrong
+        if name in claim.counts and _one_digit_apart(printed[name], official[name])
+    ]
     if slips:
         told += f" One digit differs: {_and(slips)}."
     means = "Images were added, left out or labelled otherwise, or a number is misprinted."
@@ -487,44 +400,6 @@ def at_most(paper: PublishedPaper, claim: AtMost) -> Outcome:
 # ---- 3. accuracy by class ----------------------------------------------------------------------
 
 
-class Room(NamedTuple):
-    """The overall accuracies that the recalls of the expressions leave.
-
-    Args:
-        low, high: fractions.
-        impossible: expressions whose printed recall is no count of their images.
-    """
-
-    low: float
-    high: float
-    impossible: tuple[str, ...]
-
-
-def room(recalls: Mapping[str, Printed | None], supports: Mapping[str, int], rule: Rule) -> Room:
-    """Overall accuracies that are possible where every expression's recall is printed.
-
-    If expression c has n_c images, of which k_c are right, the accuracy is sum k_c / sum n_c; the
-    printed recall leaves k_c the range of `right_counts`.
-
-    Args:
-        recalls: by expression; None was printed as nothing and counts as 0.
-        supports: images of the same expressions.
-        rule: how further digits were dropped.
-    """
-    low = high = 0.0
-    impossible = []
-    for name, printed in recalls.items():
-        printed = printed or Printed(0, 100)
-        first, last = (int(k) for k in right_counts(printed, supports[name], rule))
-        if first > last:  # what it would be if images could be halved
-            impossible.append(name)
-            start = printed.digits - (0 if rule == "cut off" else 0.5)
-            first, last = (max(start + d, 0) * supports[name] / printed.scale for d in (0, 1))
-        low, high = low + first, high + last
-    n = sum(supports[name] for name in recalls)
-    return Room(low / n, high / n, tuple(impossible))
-
-
 def candidate_parts(dataset: str) -> dict[str, dict[str, int]]:
     """Images of each expression in each part that a table may be on, both test parts included."""
     splits = {name: part for name, part in load_manifest(dataset).splits.items() if name != "train"}
@@ -551,16 +426,20 @@ class Column:
     cell: PublishedCell
     recalls: Mapping[str, Printed | None]
 
+    @property
+    def printed(self) -> Printed:
+        return figure(self.cell)
+
     def excluded_by(self, supports: Mapping[str, int], rule: Rule) -> str | None:
         """Why these images cannot give the column; None where they can."""
         found = room(self.recalls, supports, rule)
         if found.impossible:
             name = found.impossible[0]
             return f"{self.recalls[name]} % of {supports[name]} images of {name} is no whole number"
-        low, high = figure(self.cell).bounds
+        low, high = self.printed.bounds
         if high < found.low or low > found.high:
             left = _range((found.low, found.high))
-            return f"{figure(self.cell)} % printed, {left} % left"
+            return f"{self.printed} % printed, {left} % left"
         return None
 
 
@@ -608,7 +487,7 @@ def _impossible_column(paper: str, column: Column, parts: dict[str, dict[str, in
         paper=paper,
         kind="accuracy by class",
         cells=(column.cell.id,),
-        claim=f"{column.label}: overall accuracy {figure(column.cell)} %.",
+        claim=f"{column.label}: overall accuracy {column.printed} %.",
         test="Can the printed recalls of the expressions give it, on any part of the data?",
         result=f"No. They leave, rounded or cut off: {'; '.join(listed)}.",
         confidence="likely",
@@ -659,135 +538,6 @@ def _parts_left(
 
 
 # ---- 4. accuracy, recall and precision ---------------------------------------------------------
-
-
-def accuracy_range(supports: Sequence[int], recall: tuple[float, float]) -> tuple[float, float]:
-    """Accuracies that go with a mean recall over the expressions, whatever the predictions.
-
-    With recalls r_c and K expressions the mean recall R fixes the sum of 1 - r_c, K (1 - R), while
-    expression c costs n_c images for each unit of it. The accuracy is highest when the rarest
-    expressions bear it all, lowest when the commonest do.
-
-    Args:
-        supports: images of each expression.
-        recall: lowest and highest mean recall, fractions.
-
-    Returns:
-        Lowest and highest accuracy, fractions.
-    """
-    ordered = np.sort(np.asarray(supports, float))
-
-    def wrong(loss: float, sizes: np.ndarray) -> float:
-        return float(np.sum(np.clip(loss - np.arange(len(sizes)), 0, 1) * sizes))
-
-    low, high = (len(ordered) * (1 - r) for r in reversed(recall))
-    n = ordered.sum()
-    return 1 - wrong(high, ordered[::-1]) / n, 1 - wrong(low, ordered) / n
-
-
-def one_matrix(
-    supports: Sequence[int],
-    accuracy: tuple[float, float],
-    recall: tuple[float, float],
-    precision: tuple[float, float],
-) -> bool | None:
-    """Whether one confusion matrix can have this accuracy, mean recall and mean precision.
-
-    Accuracy and recall leave a range that `accuracy_range` gives exactly. For the precision,
-    matrices are built: right answers between those of the two ends of the range, errors spread in
-    many ways over the columns. Precision changes continuously between any two of them, so that all
-    values in between occur as well (with fractions of images).
-
-    Args:
-        supports: images of each expression.
-        accuracy, recall, precision: lowest and highest value, fractions; recall and precision are
-            means over the expressions.
-
-    Returns:
-        True: there is one. False: there is none. None: none was found.
-    """
-    sizes = np.asarray(supports, float)
-    lowest, highest = accuracy_range(supports, recall)
-    if accuracy[1] < lowest or accuracy[0] > highest:
-        return False
-    target = float(np.clip(np.mean(accuracy), lowest, highest))
-    loss = len(sizes) * (1 - np.mean(recall))
-    ends = []
-    for order in (
-        np.argsort(-sizes),
-        np.argsort(sizes),
-    ):  # the commonest bear the errors, the rarest
-        missed = np.empty(len(sizes))
-        missed[order] = np.clip(loss - np.arange(len(sizes)), 0, 1)
-        ends.append(sizes * (1 - missed))
-    worst, best = (end.sum() / sizes.sum() for end in ends)
-    mix = 0.5 if best == worst else np.clip((target - worst) / (best - worst), 0, 1)
-    right = (1 - mix) * ends[0] + mix * ends[1]
-    found = _mean_precisions(right, sizes - right)
-    return True if found.min() <= precision[1] and found.max() >= precision[0] else None
-
-
-def _mean_precisions(right: np.ndarray, missed: np.ndarray) -> np.ndarray:
-    """Mean precisions of some matrices with these right answers and errors of each row.
-
-    False positives f of the columns are possible where f_c + missed_c <= all errors.
-    """
-    errors = missed.sum()
-    spread = [errors * w / w.sum() for w in (right**power for power in (0.0, 0.5, 1.0))]
-    for first, second in permutations(range(len(right)), 2):  # nearly all into one column
-        wrong = np.zeros(len(right))
-        wrong[first], wrong[second] = errors - missed[first], missed[first]
-        spread.append(wrong)
-    possible = [wrong for wrong in spread if np.all(wrong + missed <= errors + 1e-9)]
-    return np.array([np.mean(right / np.maximum(right + wrong, 1e-12)) for wrong in possible])
-
-
-def thresholded_accuracy(
-    recall: tuple[float, float], precision: tuple[float, float]
-) -> tuple[float, float]:
-    """Top-1 accuracies that go with recall and precision of all outputs above one half.
-
-    Of N images R N have the true expression above 1/2: they are right. R (1 - P) / P x N have a
-    wrong one above 1/2: as at most one output of a softmax is above 1/2, they are wrong. So the
-    accuracy is at least R and at most 1 - R (1 - P) / P.
-
-    Args:
-        recall, precision: lowest and highest value over all N x K outputs, fractions.
-
-    Returns:
-        Lowest and highest top-1 accuracy, fractions.
-    """
-    return recall[0], 1 - recall[0] * (1 - precision[1]) / precision[1]
-
-
-def elementwise_from(
-    recall: tuple[float, float], precision: tuple[float, float], num_classes: int
-) -> tuple[float, float]:
-    """Element-wise accuracy of N x K outputs from their recall and precision above one half.
-
-    (1 - R) N outputs are false negatives, R (1 - P) / P x N false positives, all others right:
-    1 - ((1 - R) + R (1 - P) / P) / K.
-
-    Args:
-        recall, precision: lowest and highest value over all outputs, fractions.
-        num_classes: K.
-
-    Returns:
-        Lowest and highest element-wise accuracy, fractions.
-    """
-    values = [1 - ((1 - r) + r * (1 - p) / p) / num_classes for r in recall for p in precision]
-    return min(values), max(values)
-
-
-def top1_from_elementwise(
-    elementwise: tuple[float, float], num_classes: int
-) -> tuple[float, float]:
-    """Top-1 accuracy behind an element-wise accuracy of one-hot predictions.
-
-    A wrong image has two wrong outputs of K, a right one none: 1 - K (1 - E) / 2.
-    """
-    low, high = (1 - num_classes * (1 - value) / 2 for value in elementwise)
-    return low, high
 
 
 @dataclass(frozen=True)
@@ -894,12 +644,12 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
     told = []
     for trio in impossible:
         words = (
-            f"{trio.label}: accuracy {trio.accuracy} %, but a recall of {trio.recall} % averaged "
-            f"over expressions leaves at most {_percent(trio.averaged[1])} %, averaged over images "
-            "it is the accuracy"
+            f"{trio.label}: accuracy {trio.accuracy} %. Averaged over expressions, a recall of "
+            f"{trio.recall} % leaves at most {_percent(trio.averaged[1])} %; averaged over images, "
+            "the two would be equal"
         )
         if trio.thresholded:
-            words += f", and of outputs above one half it leaves {_percent(trio.thresholded[1])} %"
+            words += f"; of outputs above one half, at most {_percent(trio.thresholded[1])} %"
         told.append(words + ".")
     fine = [trio.label for trio in found if trio not in impossible]
     if fine:
@@ -916,7 +666,8 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
         means="In these rows the accuracy is not the top-1 accuracy of the predictions that recall "
         "and precision are of: it is another figure, or of other images.",
         does_not_mean="That it was not computed. Keras, for one, has an accuracy of single outputs "
-        "under the same name, and figures of one row may be of different epochs or parts.",
+        "under the same name, figures of one row may be of different epochs or parts, and images "
+        "may have been left out.",
     )
 
 
@@ -1021,41 +772,6 @@ def confusion(paper: PublishedPaper, matrix: PublishedMatrix) -> Outcome:
 # ---- 6. improvements ---------------------------------------------------------------------------
 
 
-def difference_by_chance(right: tuple[int, int], n: int) -> float:
-    """How often two equally good models differ at least as much, each on n images of its own.
-
-    Fisher's exact test, two-sided: given all right answers, those of the first model follow a
-    hypergeometric distribution; the probabilities of all outcomes that are no likelier than the
-    present one are added up.
-
-    Args:
-        right: right answers of the two models.
-        n: images of each.
-
-    Returns:
-        The p value, 0-1.
-    """
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 2 * n + 1)))])
-
-    def log_choose(k: np.ndarray) -> np.ndarray:
-        return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
-
-    both = sum(right)
-    k = np.arange(max(0, both - n), min(n, both) + 1)
-    logs = log_choose(k) + log_choose(both - k)
-    weights = np.exp(logs - logs.max())
-    return float(weights[weights <= weights[right[0] - k[0]] * (1 + 1e-9)].sum() / weights.sum())
-
-
-def least_p_on_same_images(difference: int) -> float:
-    """The smallest p value that a difference in right answers can have on the same images.
-
-    If the better model is right wherever the other is, m images differ, all in its favour; equally
-    good models would do that with probability 2 / 2^m (two-sided). Any other overlap proves less.
-    """
-    return min(1.0, 2.0 ** (1 - abs(difference)))
-
-
 def improvements(paper: PublishedPaper) -> Iterator[Outcome]:
     """Claimed differences: recomputed from the cells, in images, and against chance."""
     claims = [claim for claim in paper.claims if isinstance(claim, Improvement)]
@@ -1091,44 +807,43 @@ def _recomputed(paper: PublishedPaper, claim: Improvement) -> Outcome:
 
 
 def _against_chance(paper: PublishedPaper, n: int, claims: list[Improvement]) -> Outcome:
+    ids = tuple(claim.id for claim in claims)
     told, images = [], []
     for claim in claims:
-        better, base = (_cell(paper, name) for name in (claim.better, claim.base))
-        right = tuple(round(figure(cell).value * n) for cell in (better, base))
+        better, base = (figure(_cell(paper, name)) for name in (claim.better, claim.base))
+        right = (round(better.value * n), round(base.value * n))
         p = difference_by_chance(right, n)
         if p > LEVEL:
             images.append(right[0] - right[1])
             told.append(
-                f"{better.row} over {base.row}: {figure(better)} against {figure(base)} %, "
-                f"{images[-1]} images, p = {p:.2f}"
+                f"{claim.says}: {better} against {base} %, {_images(images[-1])}, p = {p:.2f}"
             )
-    ids = tuple(claim.id for claim in claims)
     if not told:
         return Passed(paper.paper, "improvement", ids)
-    most = max(images)
-    proven = all(least_p_on_same_images(m) > LEVEL for m in images)
-    same = (
-        f"Even if both were tested on the same images and the better one lost none of them, "
-        f"{most} images have p = {least_p_on_same_images(most):.2f} at least."
-        if proven
-        else "On the same images the larger of these differences could still be more than chance; "
-        "only the predictions of both models, image by image, would tell."
-    )
+    hopeless = sum(least_p_on_same_images(m) > LEVEL for m in images)
+    same = "On the same images a difference can be surer than that: the predictions would tell."
+    if hopeless:
+        same += (
+            f" Not for {hopeless} of these: so few images prove nothing even if the better model "
+            "is right wherever the other is."
+        )
     return Finding(
         paper=paper.paper,
         kind="improvement",
         cells=ids,
-        claim=_and([claim.says for claim in claims])
-        if len(claims) < 3
-        else claims[0].says + f" (and {len(claims) - 1} more differences on {n:,} images)",
-        test=f"How many of {n:,} images is each difference, and how often would two equally good "
-        f"models differ as much (Fisher's exact test, {n:,} images each)?",
-        result=f"{len(told)} of {len(claims)} are not told from chance: {'; '.join(told)}. {same}",
-        confidence="certain" if proven else "likely",
-        means="One run each on so many images cannot rank these models.",
+        claim=f"{len(claims)} results are called better than others.",
+        test=f"How many images is each difference, if both are on {n:,}, and how often would two "
+        "equally good models differ as much (Fisher's exact test)?",
+        result=f"{len(told)} of {len(claims)} are not told from chance. {'. '.join(told)}. {same}",
+        confidence="certain" if hopeless == len(told) else "likely",
+        means="One run each on so many images does not rank these models.",
         does_not_mean="That the better number is not the better model: only that these runs do not "
         "show it.",
     )
+
+
+def _images(number: int) -> str:
+    return f"{number:,} image{'' if abs(number) == 1 else 's'}"
 
 
 # ---- 7. the text against the tables ------------------------------------------------------------

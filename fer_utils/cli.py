@@ -1,4 +1,4 @@
-"""The command line: `fer-utils data`, `fer-utils results`."""
+"""The command line: `fer-utils data`, `fer-utils results`, `fer-utils audit`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--markdown", action="store_true", help="the verdicts alone, as in README")
     results.set_defaults(run=_results)
+
+    audit = commands.add_parser("audit", help="what printed numbers can and cannot be")
+    audit.add_argument("files", nargs="*", type=Path, metavar="FILE", help="YAML; none: all papers")
+    audit.add_argument("--json", action="store_true", help="for programs")
+    audit.set_defaults(run=_audit)
 
     options = parser.parse_args(arguments)
     try:
@@ -186,6 +192,47 @@ def _results(options: argparse.Namespace) -> int:
         ]
     header = ("paper", "table", "row", "column", "published", "ours", "90 %", "runs", "verdict")
     print(table(rows, header))
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from fer_utils.audit import Finding, outcomes, tally
+    from fer_utils.manifests import load_published, published_papers, read_published
+
+    papers = [read_published(path) for path in options.files] or [
+        load_published(paper) for paper in published_papers()
+    ]
+    checked = [(paper.paper, outcomes(paper)) for paper in papers]
+    if options.json:
+        told = [
+            {
+                "paper": paper,
+                "checks": tally(found),
+                "findings": [one.as_dict() for one in found if isinstance(one, Finding)],
+            }
+            for paper, found in checked
+        ]
+        print(json.dumps(told, indent=1))
+        return 0
+    rows = [
+        (paper, kind, counts["consistent"], counts["cannot tell"], counts["findings"])
+        for paper, found in checked
+        for kind, counts in tally(found).items()
+    ]
+    print(table(rows, ("paper", "check", "consistent", "cannot tell", "findings")))
+    for paper, found in checked:
+        for finding in (one for one in found if isinstance(one, Finding)):
+            print(f"\n{paper}: {finding.kind}")
+            lines = {
+                "claim": finding.claim,
+                "test": finding.test,
+                "result": finding.result,
+                "how sure": finding.confidence,
+                "means": finding.means,
+                "does not mean": finding.does_not_mean,
+            }
+            for name, words in lines.items():
+                print(textwrap.fill(f"  {name:<15}{words}", 100, subsequent_indent=" " * 17))
     return 0
 
 

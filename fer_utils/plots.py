@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +10,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from fer_utils.arithmetic import RULES, Printed, is_share, room
+from fer_utils.audit import Column, candidate_parts
 from fer_utils.comparison import Comparison
 from fer_utils.data_report import LabelNoise
 from fer_utils.datasets import FaceDataset
@@ -284,4 +286,73 @@ def diagram(boxes: dict[str, tuple[float, float]], arrows: Sequence[tuple]) -> F
         else:
             points = (x0 + half[start][0], y0), (x1 - half[end][0], y1)
         axis.add_patch(FancyArrowPatch(*points, shrinkA=1, shrinkB=1, **line))
+    return _finished(figure)
+
+
+def sizes_that_fit(figures: Sequence[Printed], largest: int, known: Mapping[int, str]) -> Figure:
+    """How many of a table's figures are shares of n images, for every n.
+
+    Args:
+        figures: accuracies on the same images.
+        largest: the largest n.
+        known: sizes to mark, with a label; those on which all figures fit are named.
+    """
+    sizes = np.arange(1, largest + 1)
+    fitting = np.max(
+        [np.sum([is_share(one, sizes, rule) for one in figures], axis=0) for rule in RULES], axis=0
+    )
+    figure, axis = plt.subplots(figsize=(7.8, 3.4), layout="constrained")
+    axis.vlines(sizes, 0, fitting, color=GREY, alpha=0.35, linewidth=0.8)
+    axis.plot(sizes, fitting, ".", color=GREY, markersize=3, label="any number of images")
+    marked = [n for n in known if n <= largest]
+    axis.plot(marked, fitting[np.array(marked) - 1], "o", color=ORANGE, label="known sizes")
+    for n in marked:
+        if fitting[n - 1] == len(figures):
+            axis.annotate(
+                f"{n}: {known[n]}",
+                (n, fitting[n - 1]),
+                xytext=(0, 8),
+                textcoords="offset points",
+                ha="center" if n > 0.15 * largest else "left",
+                fontsize="small",
+            )
+    axis.set(xlabel="images n", ylabel="figures that are some k/n", xlim=(0, largest))
+    axis.set_ylim(0, len(figures) + 1.2)
+    axis.set_yticks(range(0, len(figures) + 1, 2))
+    axis.legend(frameon=False, loc="upper right", fontsize="small")
+    return _finished(figure)
+
+
+def room_for_accuracy(columns: Sequence[Column]) -> Figure:
+    """The overall accuracies that recalls leave on each part, beside the printed one.
+
+    Args:
+        columns: of one data set; recalls are taken as rounded. A cross stands where a recall is no
+            count of a part's images.
+    """
+    parts = candidate_parts(columns[0].cell.dataset)
+    figure, axis = plt.subplots(figsize=(7.8, 0.9 + 0.55 * len(columns)), layout="constrained")
+    for y, column in enumerate(columns):
+        printed = 100 * column.printed.value
+        for k, (colour, supports) in enumerate(
+            zip((BLUE, ORANGE, GREEN), parts.values(), strict=False)
+        ):
+            left = room(column.recalls, supports, "half even")
+            at = y + 0.24 * (k - (len(parts) - 1) / 2)
+            ends = [100 * left.low - printed, 100 * left.high - printed]
+            axis.plot(ends, [at, at], color=colour, linewidth=4, solid_capstyle="butt")
+            if left.impossible:
+                axis.plot(np.mean(ends), at, "x", color="#24292f", markersize=7, markeredgewidth=2)
+    for colour, label in zip((BLUE, ORANGE, GREEN), parts, strict=False):
+        axis.plot([], [], color=colour, linewidth=4, label=label)
+    axis.axvline(0, color="#24292f", linewidth=1.5)
+    axis.set_yticks(
+        range(len(columns)), [f"{column.label}: {column.printed} %" for column in columns]
+    )
+    axis.set(
+        ylim=(len(columns) - 0.5, -0.5),
+        xlabel="overall accuracy left by the recalls, points from the printed one",
+    )
+    axis.grid(axis="y", visible=False)
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(parts), fontsize="small")
     return _finished(figure)
