@@ -13,6 +13,7 @@ import numpy as np
 from IPython.display import HTML
 
 from fer_utils import complexity
+from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import DatasetManifest, OpenDetail
@@ -345,3 +346,23 @@ def flat(found: Comparison) -> dict:
         "verdict": found.verdict,
         "reason": found.reason,
     }
+
+
+def findings(found: Sequence[Finding]) -> HTML:
+    """The findings of an audit, a card each: claim, test, result, how sure, what it means."""
+    cards = []
+    for finding in found:
+        lines = {
+            "Claim": finding.claim,
+            "Test": finding.test,
+            "Result": finding.result,
+            "It means": finding.means,
+            "It does not mean": finding.does_not_mean,
+        }
+        told = "".join(f"<dt>{name}</dt><dd>{escape(words)}</dd>" for name, words in lines.items())
+        sure = finding.confidence
+        cards.append(
+            f'<div class="finding" data-confidence="{sure}"><p><strong>{escape(finding.kind)}'
+            f'</strong> <span class="confidence">{sure}</span></p><dl>{told}</dl></div>'
+        )
+    return HTML("".join(cards))
