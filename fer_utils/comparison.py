@@ -112,6 +112,9 @@ def select(
 ) -> list[records.RunRecord]:
     """The runs whose parameters have all of `fields`, each once.
 
+    Runs under a protocol that is wrong on purpose say so in their parameter "contrast"; they are
+    found only by `fields` that name it.
+
     Args:
         runs: records of one paper.
         fields: parameters and their values.
@@ -123,6 +126,7 @@ def select(
             for run in runs
             if run.profile in profiles
             and all(run.parameters.get(key) == value for key, value in fields.items())
+            and run.parameters.get("contrast") == fields.get("contrast")
         ]
     )
 

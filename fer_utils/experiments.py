@@ -98,6 +98,7 @@ def run(
     predict: Callable[[Any, np.ndarray], np.ndarray] | None = None,
     shorter: tuple[int, ...] = (),
     score_also: tuple[Literal["train", "trained_on"], ...] = (),
+    choose_on: Literal["val", "test"] = "val",
     threads: int = 0,
 ) -> Run:
     """Train a model on one split and score it.
@@ -123,11 +124,16 @@ def run(
             this one goes on from there. Only for schedules that do not depend on the total.
         score_also: further parts to score, which no verdict reads: "train", the training part, and
             "trained_on", what `prepare_train` made of it.
+        choose_on: the part whose accuracy chooses the epoch. "test" is wrong and there to show how
+            much it adds; `parameters` must then say so as "contrast", which keeps the record from
+            every cell that does not ask for it.
         threads: cores to use, 0 for all.
 
     Returns:
         The record, not yet written, the test probabilities and the model.
     """
+    if choose_on == "test" and not parameters.get("contrast"):
+        raise ValueError("a run whose epoch is chosen on the test part must say so as contrast")
     parts = {name: data.subset(getattr(split, name)) for name in ("train", "val", "test")}
     code = provenance.code_hash(entry_points)
     data_hash = records.array_hash(data.images, data.labels)
@@ -151,7 +157,7 @@ def run(
     fit = loop.fit(
         model,
         train,
-        parts["val"],
+        parts[choose_on],
         epochs=parameters["epochs"],
         batch_size=parameters["batch_size"],
         seed=seed,
@@ -198,7 +204,12 @@ def run(
             sha256=split_hash,
         ),
         model=records.ModelUsed(parameters=weights, multiply_accumulates=products),
-        selection=records.Selection(rule=fit.selection, epoch=fit.best_epoch),
+        selection=records.Selection(
+            rule=fit.selection.replace(
+                "validation", "validation" if choose_on == "val" else "test"
+            ),
+            epoch=fit.best_epoch,
+        ),
         metrics=scores,
         persons=_persons(parts["test"], test),
         history=fit.history,

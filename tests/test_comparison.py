@@ -162,6 +162,14 @@ def test_runs_are_selected_by_all_of_the_parameters_and_only_full_ones(make_reco
     assert [run.run for run in tried] == ["wanted", "epochs", "trial"]
 
 
+def test_a_run_under_a_wrong_protocol_is_found_only_by_its_name(make_record):
+    right = make_record("right", epochs=20)
+    wrong = make_record("wrong", epochs=20, contrast="epoch chosen on the test part")
+    assert [run.run for run in select([right, wrong], {"epochs": 20})] == ["right"]
+    named = {"contrast": "epoch chosen on the test part"}
+    assert [run.run for run in select([right, wrong], named)] == ["wrong"]
+
+
 def written(make_record, folder, name, fields, **what):
     records.write(make_record(name, **what, **fields), None, None, folder)
 
@@ -250,7 +258,8 @@ def test_every_own_cell_with_a_margin_gets_a_verdict_and_no_other_does(paper, tm
     found = compare(paper, tmp_path)
     assert [entry.cell for entry in found] == list(load_published(paper).cells)
     for entry in found:
-        tested = entry.cell.kind == "own" and entry.cell.margin is not None
+        published = entry.cell
+        tested = published.margin is not None or published.not_comparable is not None
         assert (entry.verdict is not None) == tested
         assert entry.reason
     assert any(entry.verdict for entry in found)

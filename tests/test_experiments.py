@@ -222,6 +222,15 @@ def test_more_epochs_go_on_from_a_finished_run_of_fewer(faces, tmp_path):
     assert longer.metrics == whole.metrics
 
 
+def test_an_epoch_chosen_on_the_test_part_is_a_contrast_and_says_so(faces, tmp_path):
+    with pytest.raises(ValueError, match="contrast"):
+        run(faces, tmp_path, choose_on="test")
+    named = {**PARAMETERS, "contrast": "epoch chosen on the test part"}
+    record = run(faces, tmp_path, choose_on="test", parameters=named).record
+    assert record.selection.rule == "highest accuracy on the test part"
+    assert record.metrics["test"]["accuracy"] == pytest.approx(max(record.history["val_accuracy"]))
+
+
 def no_more_than_one_epoch():
     """`flip_and_shift`, once."""
     calls = iter([flip_and_shift])
