@@ -211,6 +211,8 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         told += _fit(figures, fitting[0], best[fitting[0]][1], sizes)
         told.append(f"Unrelated figures would fit so {_odds(luck)}.")
         told += [_also_fits(figures, fitting[0], n, sizes[n]) for n in fitting[1:]]
+    elif len(figures) > 1:
+        told += _smallest_fit(figures, finest)
     if excluded:
         told.append(_not_fitting(len(figures), excluded, {n: best[n][0] for n in excluded}))
     means = (
@@ -257,6 +259,16 @@ def _fit(figures: list[Printed], n: int, rule: Rule, sizes: dict[int, str]) -> l
     if all(possible_sizes(figures, n - 1, r).size == 0 for r in RULES):
         told.append("No smaller number of images would do.")
     return told
+
+
+def _smallest_fit(figures: list[Printed], finest: int) -> list[str]:
+    """The smallest number of images that would do though no known set has it."""
+    fits = np.concatenate([possible_sizes(figures, finest - 1, rule) for rule in RULES])
+    if not len(fits):
+        return []
+    n = int(fits.min())
+    luck = 1 - prod(1 - chance(figures, m) for m in range(1, n + 1))
+    return [f"The smallest number that would do is {n:,}; chance finds one up to it {_odds(luck)}."]
 
 
 def _also_fits(figures: list[Printed], n: int, other: int, label: str) -> str:

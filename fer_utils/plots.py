@@ -319,7 +319,7 @@ def sizes_that_fit(figures: Sequence[Printed], largest: int, known: Mapping[int,
     axis.set(xlabel="images n", ylabel="figures that are some k/n", xlim=(0, largest))
     axis.set_ylim(0, len(figures) + 1.2)
     axis.set_yticks(range(0, len(figures) + 1, 2))
-    axis.legend(frameon=False, loc="upper right", fontsize="small")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2, fontsize="small")
     return _finished(figure)
 
 
@@ -351,7 +351,7 @@ def room_for_accuracy(columns: Sequence[Column]) -> Figure:
     )
     axis.set(
         ylim=(len(columns) - 0.5, -0.5),
-        xlabel="overall accuracy left by the recalls, points from the printed one",
+        xlabel="points from the printed accuracy",
     )
     axis.grid(axis="y", visible=False)
     figure.legend(frameon=False, loc="outside upper center", ncols=len(parts), fontsize="small")
