@@ -5,9 +5,13 @@
 #   make lab     JupyterLab on the chapters
 #   make setup   only .venv
 #   make clean   what the others generated, .venv excepted
+#   make reproduce    the runs on real data that are not recorded yet, then the book; hours to weeks
+#        DRY=1                       list them with their cost and what they would change
+#        PAPER= TABLE= SEEDS= HOURS= fewer of them, see tools/reproduce.py
+#   make test-slurm   the workflow on a SLURM cluster of one node, which it installs; Debian, as root
 
 .DEFAULT_GOAL := book
-.PHONY: book test check lab setup clean unit-tests style chapters-and-book
+.PHONY: book test check lab setup clean unit-tests style chapters-and-book reproduce test-slurm
 .NOTPARALLEL:  # under -j, two targets would build the same book at once
 
 # 3.11 before 3.12: the committed results were computed with it.
@@ -45,6 +49,15 @@ unit-tests: setup
 
 chapters-and-book: setup
 	@$(BIN)/python tools/build_book.py --profile smoke
+
+NARROWED = $(if $(PAPER),--paper "$(PAPER)") $(if $(TABLE),--table "$(TABLE)") \
+  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(HOURS),--hours "$(HOURS)") $(if $(DRY),--dry-run)
+
+reproduce: setup
+	@$(BIN)/python tools/reproduce.py $(NARROWED)
+
+test-slurm: setup
+	@$(BIN)/python workflow/test_slurm.py
 
 lab: setup
 	@$(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) notebooks

@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORD = 'from pathlib import Path; Path(output_dir, "sample.done.json").write_text("{}");'
+RECORD = 'from pathlib import Path; Path(output_dir, "NAME.done.json").write_text("{}");'
 TOC = "format: jb-book\nroot: intro\nchapters:\n- file: chapters/sample\n- file: references\n"
 
 
@@ -18,8 +18,9 @@ TOC = "format: jb-book\nroot: intro\nchapters:\n- file: chapters/sample\n- file:
 def project(tmp_path):
     """The book's shell, without chapters."""
     shutil.copytree(ROOT / "book", tmp_path / "book")
-    for name in ("tools/build_book.py", "requirements.lock", "_config.yml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("tools", "workflow"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("Snakefile", "requirements.lock", "_config.yml"):
         shutil.copy(ROOT / name, tmp_path / name)
     for page in (tmp_path / "book").glob("*.md"):
         if page.stem not in ("intro", "references"):
@@ -29,13 +30,15 @@ def project(tmp_path):
     return tmp_path
 
 
-def write_chapter(project: Path, *sources: str) -> None:
+def write_chapter(project: Path, *sources: str, name: str = "sample") -> None:
     parameters = new_code_cell('profile = "smoke"\noutput_dir = "build/smoke"')
     parameters.metadata.tags = ["parameters"]
+    sources = [source.replace("NAME", name) for source in sources]
     cells = [new_markdown_cell("# A chapter"), parameters, *map(new_code_cell, sources)]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     (project / "notebooks").mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=cells, metadata=metadata), project / "notebooks/sample.ipynb")
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, project / "notebooks" / f"{name}.ipynb")
 
 
 def build(project: Path) -> subprocess.CompletedProcess:
@@ -93,6 +96,40 @@ def test_book_is_built_once_and_again_after_a_change(project):
         assert broken.returncode != 0
         assert "nowhere" in broken.stderr
         assert "second" in chapter.read_text()
+
+
+def test_several_chapters_are_executed_at_once_and_a_failed_one_stops_the_book(project):
+    write_chapter(project, "print('first')", RECORD)
+    write_chapter(project, "raise ValueError('no such data')", RECORD, name="broken")
+    done = build(project)
+    assert done.returncode != 0
+    assert "sample  executed" in done.stdout
+    assert "Chapter broken failed: In [3]: ValueError: no such data." in done.stdout
+    assert not (project / "build/book").exists()
+    assert not (project / "build/notebooks/broken.ipynb").exists()
+
+    write_chapter(project, "print('repaired')", RECORD, name="broken")
+    with (project / "_toc.yml").open("a") as toc:
+        toc.write("- file: chapters/broken\n")
+    again = build(project)
+    assert again.returncode == 0, again.stderr
+    assert "sample  unchanged" in again.stdout
+    assert not list((project / "build/running").iterdir())
+
+
+def test_two_builds_at_once_are_one_too_many(project):
+    write_chapter(project, "import time; time.sleep(3)", RECORD)
+    command = [sys.executable, "tools/build_book.py"]
+    first = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline().startswith("Chapters")
+    second = build(project)
+    assert second.returncode != 0
+    assert second.stderr.splitlines() == [
+        f"Another make book is at work in this folder (process {first.pid}): wait until it has "
+        "finished, or stop it."
+    ]
+    assert first.wait() == 0
+    assert build(project).returncode == 0
 
 
 def test_table_of_contents_and_pages_agree(project):

@@ -1,6 +1,8 @@
 """Execute every chapter, then build the book. Run by the Makefile: `make book`.
 
     python tools/build_book.py [--profile smoke]
+    python tools/build_book.py --chapter data     one chapter alone, as Snakefile's rule does
+    python tools/build_book.py --pages            as `make book`, chapters one after another
 
 notebooks/<name>.ipynb   is executed by papermill with the parameters `profile` and `output_dir`;
                          its last cell writes <output_dir>/<name>.done.json
@@ -10,7 +12,8 @@ build/book_source/       what Jupyter Book is given: book/, the chapters, _confi
 build/book/_build/html/  the book
 
 A chapter is executed again, and the book built again, only when something it depends on has other
-contents: a fresh clone has arbitrary times, so contents decide.
+contents: a fresh clone has arbitrary times, so contents decide. Where several chapters have to be
+executed, Snakemake runs as many at once as there are cores, each on one.
 """
 
 import argparse
@@ -27,6 +30,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
+from execute import Failed, clock, execute, shown
+
+from workflow import Busy, locked, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -34,83 +40,58 @@ HTML = BUILD / "book" / "_build" / "html"
 CELL_SECONDS = {"smoke": 900, "full": None}  # a cell that hangs must not hold a build for ever
 
 
-def fingerprint(*paths: Path, also: str = "") -> str:
-    """One hash over the names and contents of files and of all files in folders."""
+def fingerprint(*paths: Path, also: str = "", without: Iterable[str] = ()) -> str:
+    """One hash over the names and contents of files and of all files in folders.
+
+    Args:
+        paths: files and folders of the project.
+        also: hashed with them.
+        without: names of files (less their ending) and of folders that are left out.
+    """
     digest = hashlib.sha256(also.encode())
+    left_out = {"__pycache__", *without}
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts:
+            if file.is_file() and left_out.isdisjoint((*file.parts, file.stem)):
                 content = hashlib.sha256(file.read_bytes()).hexdigest()
                 digest.update(f"{file.relative_to(ROOT)} {content}\n".encode())
     return digest.hexdigest()
 
 
-def shown(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def inputs_of(notebook: Path, profile: str) -> str:
+    """One hash over all that an executed chapter depends on.
 
-
-def errors_in(notebook: Path) -> list[str]:
-    """Every stored error output as 'In [7]: ValueError: ...'."""
-    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
-    return [
-        f"In [{cell['execution_count']}]: {output['ename']}: " + output["evalue"].split("\n")[0]
-        for cell in cells
-        for output in cell.get("outputs", [])
-        if output["output_type"] == "error"
-    ]
-
-
-def run_papermill(notebook: Path, target: Path, profile: str, output_dir: str) -> tuple[int, str]:
-    """Execute one notebook in a process of its own, showing how far it is.
-
-    Returns:
-        papermill's exit status and what it printed.
+    A paper's chapter does not depend on the files of another paper that it never names.
     """
-    command = [sys.executable, "-m", "papermill", shown(notebook), shown(target), "--progress-bar"]
-    # Relative to the project's folder, which is the kernel's: the parameters stand in the page.
-    command += ["-p", "profile", profile, "-p", "output_dir", output_dir, "--cwd", "."]
-    if CELL_SECONDS[profile]:
-        command += ["--execution-timeout", str(CELL_SECONDS[profile])]
-    environment = {
-        "KERAS_BACKEND": "tensorflow",  # else the reader's ~/.keras/keras.json decides
-        "PYTHONHASHSEED": "0",
-        **os.environ,
-    }
-    if profile == "smoke":
-        # A smoke chapter comes out the same whatever data the reader has, and shows none of it.
-        nowhere = BUILD / "no-data"
-        nowhere.mkdir(parents=True, exist_ok=True)
-        environment["FER_DATA"] = str(nowhere)
-    log_path = target.with_suffix(".log")
-    terminal = sys.stderr.isatty()
-    started, spoke = time.monotonic(), 0.0
-    with log_path.open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment)
-        try:
-            while process.poll() is None:
-                time.sleep(0.2)
-                now = time.monotonic()
-                if now - spoke > (0.5 if terminal else 20):
-                    spoke = now
-                    cells = re.findall(r"(\d+/\d+) \[", log_path.read_text(errors="replace"))
-                    line = f"  {notebook.stem}  {clock(now - started)}  "
-                    line += f"cell {cells[-1]}" if cells else "starting"
-                    line = f"\r\033[K{line}" if terminal else f"{line}\n"
-                    print(line, end="", file=sys.stderr, flush=True)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-    if terminal:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return process.returncode, log_path.read_text(errors="replace")
+    papers = {path.stem for path in (ROOT / "data_manifests" / "published").glob("*.yaml")}
+    text = notebook.read_text(encoding="utf8")
+    others = {paper for paper in papers if paper not in text} if notebook.stem in papers else ()
+    return fingerprint(
+        notebook,
+        ROOT / "fer_utils",
+        ROOT / "data_manifests",
+        ROOT / "results",
+        ROOT / "requirements.lock",
+        also=profile,
+        without=others,
+    )
 
 
-def clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+def is_current(notebook: Path, profile: str) -> bool:
+    """Whether build/notebooks has the chapter as it would come out now."""
+    executed = BUILD / "notebooks" / notebook.name
+    stamp = executed.with_suffix(".json")
+    if not (stamp.exists() and executed.exists() and sentinel_of(notebook, profile).exists()):
+        return False
+    expected = {"inputs": inputs_of(notebook, profile), "executed": fingerprint(executed)}
+    return json.loads(stamp.read_text()) == expected
 
 
-def execute(notebook: Path, profile: str) -> Path:
+def sentinel_of(notebook: Path, profile: str) -> Path:
+    return BUILD / profile / f"{notebook.stem}.done.json"
+
+
+def chapter(notebook: Path, profile: str, progress: bool = True) -> Path:
     """The executed chapter, from build/notebooks where nothing it depends on has changed.
 
     Raises:
@@ -121,56 +102,62 @@ def execute(notebook: Path, profile: str) -> Path:
     stamp = executed.with_suffix(".json")
     failed = BUILD / "failed" / notebook.name
     running = BUILD / "running" / notebook.name
-    output_dir = f"build/{profile}"
-    record = ROOT / output_dir / f"{name}.done.json"
+    if is_current(notebook, profile):
+        print(f"  {name}  unchanged", flush=True)
+        return executed
 
-    inputs = fingerprint(
-        notebook,
-        ROOT / "fer_utils",
-        ROOT / "data_manifests",
-        ROOT / "results",
-        ROOT / "requirements.lock",
-        also=profile,
-    )
-    if stamp.exists() and executed.exists() and record.exists():
-        expected = {"inputs": inputs, "executed": fingerprint(executed)}
-        if json.loads(stamp.read_text()) == expected:
-            print(f"  {name}  unchanged", flush=True)
-            return executed
-
-    for stale in (executed, stamp, failed, record):
+    inputs = inputs_of(notebook, profile)
+    for stale in (executed, stamp, failed):
         stale.unlink(missing_ok=True)
-    for folder in (executed.parent, failed.parent, running.parent, record.parent):
+    for folder in (executed.parent, failed.parent):
         folder.mkdir(parents=True, exist_ok=True)
+    parameters = {"profile": profile, "output_dir": f"build/{profile}"}
+    # One core, however many there are: the numbers of a page do not depend on the machine's.
+    threads = 1 if profile == "smoke" else 0
+    if threads and re.search(r'"threads = \d', notebook.read_text(encoding="utf8")):
+        parameters["threads"] = threads
+    if profile == "smoke":
+        # A smoke chapter comes out the same whatever data the reader has, and shows none of it.
+        nowhere = BUILD / "no-data"
+        nowhere.mkdir(parents=True, exist_ok=True)
+        os.environ["FER_DATA"] = str(nowhere)
     started = time.monotonic()
-    status, said = run_papermill(notebook, running, profile, output_dir)
-
-    # papermill's metadata calls every cell completed when a kernel was killed: believe only its
-    # exit status and the record that the last cell writes.
-    reason = ""
-    if status or not running.exists():
-        found = errors_in(running) if running.exists() else []
-        last = (said.strip().splitlines() or ["no message"])[-1]
-        reason = found[0] if found else f"papermill ended with status {status}: {last}"
-    elif errors_in(running):
-        reason = errors_in(running)[0]  # an error output renders as a result, without a warning
-    else:
-        try:
-            json.loads(record.read_text())
-        except (OSError, ValueError):
-            reason = f"its last cell did not write {shown(record)}"
-    if reason:
+    try:
+        execute(
+            notebook,
+            running,
+            parameters,
+            sentinel_of(notebook, profile),
+            cell_seconds=CELL_SECONDS[profile],
+            threads=threads,
+            progress=name if progress else None,
+        )
+    except Failed as failure:
         kept = ""
         if running.exists():
             running.replace(failed)
             kept = f" As far as it came: {shown(failed)}"
-        sys.exit(f"Chapter {name} failed: {reason.rstrip('.')}.{kept}")
+        sys.exit(f"Chapter {name} failed: {failure}.{kept}")
 
     running.replace(executed)
+    running.with_suffix(".log").unlink(missing_ok=True)
     expected = {"inputs": inputs, "executed": fingerprint(executed)}
     stamp.write_text(json.dumps(expected))
     print(f"  {name}  executed in {clock(time.monotonic() - started)}", flush=True)
     return executed
+
+
+def chapters_at_once(notebooks: list[Path], profile: str) -> None:
+    """Execute chapters side by side, by the rule of the Snakefile.
+
+    Raises:
+        SystemExit: one of them failed; it has said why.
+    """
+    targets = [f"build/notebooks/{notebook.stem}.ipynb" for notebook in notebooks]
+    # Those that are not current may be there: Snakemake shall not ask for its own opinion.
+    arguments = [*targets, "--forcerun", *targets, "--config", f"profile={profile}"]
+    if snakemake(arguments, running=BUILD / "running", jobs=len(targets)):
+        sys.exit(1)
 
 
 def documents_in(toc: object) -> Iterable[str]:
@@ -267,13 +254,33 @@ def main() -> None:
         default="smoke",
         help="smoke: the embedded synthetic faces, minutes; full: the data under FER_DATA, hours",
     )
-    profile = parser.parse_args().profile
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--chapter", help="execute one chapter and build no book")
+    alone.add_argument("--pages", action="store_true", help="one chapter after another")
+    options = parser.parse_args()
+    profile = options.profile
+    if options.chapter:
+        chapter(ROOT / "notebooks" / f"{options.chapter}.ipynb", profile, progress=False)
+        return
+    try:
+        with locked(BUILD / "book.lock", "make book"):
+            book(profile, at_once=not options.pages)
+    except Busy as busy:
+        sys.exit(str(busy))
 
+
+def book(profile: str, at_once: bool = True) -> None:
+    """Execute what has changed, build the book, say where it is."""
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     print(f"Chapters ({profile} profile)", flush=True)
-    chapters = [execute(notebook, profile) for notebook in notebooks]
+    changed = [notebook for notebook in notebooks if not is_current(notebook, profile)]
+    if at_once and len(changed) > 1:
+        chapters_at_once(changed, profile)
+        executed = [BUILD / "notebooks" / notebook.name for notebook in notebooks]
+    else:
+        executed = [chapter(notebook, profile) for notebook in notebooks]
     print("Book", flush=True)
-    assemble(chapters, BUILD / "book_source", profile)
+    assemble(executed, BUILD / "book_source", profile)
     build(BUILD / "book_source")
     print(f"Read it: {(HTML / 'index.html').as_uri()}", flush=True)
 

@@ -1,0 +1,119 @@
+# The whole way: data check -> prepared arrays -> training runs -> executed chapters -> book.
+#
+#   make book, make reproduce     what most want; they call this file with a line of progress
+#   snakemake -n reproduce        the runs that would be made
+#   snakemake --profile workflow/profiles/slurm reproduce
+#
+# Which runs there are stands in data_manifests/published and is read by fer_utils/grid.py; tools/ has
+# the steps. A run's files carry a hash of its code, parameters, data and versions in their name, so
+# what is there under that name is its result, and times of files mean nothing.
+#
+# --config paper=yengikand2023 table="Table II" seeds="0 1 2" hours=2   narrow the grid
+#          smoke=true      every variant for one short epoch on synthetic faces
+#          results=FOLDER  where records are kept; results/ unless smoke
+#          gpu=1           GPUs a training takes
+#          profile=smoke   of the chapters
+
+import json
+import sys
+from dataclasses import asdict
+from functools import cache
+
+from fer_utils import grid
+
+PYTHON = sys.executable
+SMOKE = str(config.get("smoke", "")).lower() in ("1", "true", "yes")
+BUILD = "build/smoke-grid" if SMOKE else "build/grid"
+RESULTS = config.get("results", "build/smoke-grid/records" if SMOKE else "results")
+
+
+@cache
+def planned():
+    return {
+        run.name: run
+        for run in grid.chosen(
+            paper=config.get("paper"),
+            table=config.get("table"),
+            seeds=config.get("seeds"),
+            smoke=SMOKE,
+        )
+    }
+
+
+def planned_run(wildcards):
+    if wildcards.name not in planned():
+        raise WorkflowError(
+            f"{wildcards.name}: no run of the grid has this name now; its code, data or versions "
+            "have changed since the workflow was started. Start it again."
+        )
+    return planned()[wildcards.name]
+
+
+def done_file(run):
+    return f"{BUILD}/{run.paper}/{run.name}/done.json"
+
+
+def before_a_run(wildcards):
+    """The check of its data, and the run it starts from."""
+    run = planned_run(wildcards)
+    files = [str(grid.checked_data(run.dataset).relative_to(grid.ROOT))]
+    if run.first is not None:
+        files.append(done_file(planned()[run.first]))
+    return ancient(files)
+
+
+def to_do():
+    return [done_file(run) for run in planned().values() if grid.is_to_run(run, config.get("hours"))]
+
+
+localrules: book, reproduce, runs
+
+
+rule book:
+    shell: "{PYTHON} tools/build_book.py 2>&1"
+
+
+# The pages are made when all records are there: which pages have changed is seen by their contents.
+rule reproduce:
+    input: lambda wildcards: to_do()
+    shell: "{PYTHON} tools/build_book.py 2>&1"
+
+
+rule runs:
+    input: lambda wildcards: to_do()
+
+
+rule chapter:
+    output: "build/notebooks/{name}.ipynb", "build/notebooks/{name}.json"
+    params: profile=config.get("profile", "smoke")
+    threads: 1
+    resources: mem_mb=3000, runtime=30
+    shell: "{PYTHON} tools/build_book.py --chapter {wildcards.name} --profile {params.profile} 2>&1"
+
+
+rule data:
+    output: "build/grid/data/{dataset}-{key}.json"
+    threads: 1
+    resources: mem_mb=4000, runtime=30
+    shell: "{PYTHON} tools/check_data.py {wildcards.dataset} {output} 2>&1"
+
+
+rule train:
+    input: before_a_run
+    output:
+        BUILD + "/{paper}/{name}/notebook.ipynb",
+        BUILD + "/{paper}/{name}/done.json",
+    params:
+        run=lambda wildcards: json.dumps(asdict(planned_run(wildcards))),
+    threads: lambda wildcards: grid.resources(planned_run(wildcards))["threads"]
+    resources:
+        mem_mb=lambda wildcards: grid.resources(planned_run(wildcards))["mem_mb"],
+        # Minutes: three times what is expected, at least an hour, longer at every attempt. A run
+        # that is cut off goes on from its last epoch.
+        runtime=lambda wildcards, attempt: attempt
+        * max(60, int(3 * (planned_run(wildcards).seconds or 0) / 60)),
+        gpu=int(config.get("gpu", 0)),
+    retries: 2
+    shell:
+        "{PYTHON} tools/train.py {params.run:q} --threads {threads} --build {BUILD}"
+        " --results {RESULTS:q} 2>&1"

@@ -1,0 +1,36 @@
+"""Check one data set and leave its arrays prepared for every run that follows. Run by Snakefile.
+
+python tools/check_data.py fer2013 build/grid/data/fer2013-0123456789abcdef.json
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fer_utils.datasets import load
+from fer_utils.manifests import DataError
+from fer_utils.training.checkpoints import write_atomically
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("out", type=Path, help="written last, and only where the data are right")
+    options = parser.parse_args()
+    found = {"dataset": options.dataset, "images": None, "sources": {}}
+    if options.dataset != "synthetic":  # drawn by each run
+        # Finding faces takes a minute, and each run does it with the options it wants.
+        how = {"crop": "centre"} if options.dataset == "ckplus" else {}
+        try:
+            data = load(options.dataset, **how)
+        except DataError as error:
+            sys.exit(f"  {options.dataset}: {error}")
+        found |= {"images": len(data), "sources": data.hashes}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out, json.dumps(found).encode())
+    print(f"  {options.dataset}  checked", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Make the runs that the published numbers ask for, then the book. Run by the Makefile.
+
+    make reproduce           every run that is not recorded yet
+    make reproduce DRY=1     list them, with their cost and what they would change
+    make reproduce PAPER=yengikand2023 TABLE="Table II" SEEDS="0 1" HOURS=2
+
+Interrupted at any moment, the same command goes on from the last whole epoch of each run.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections import Counter
+from dataclasses import asdict
+
+import build_book
+from execute import ROOT
+
+from fer_utils import grid
+from fer_utils.cli import table
+from workflow import Busy, cores, locked, snakemake
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--paper", help="one or several; left out: every paper with a chapter")
+    parser.add_argument("--table", help='such as "Table II"; "open" for what papers leave open')
+    parser.add_argument("--seeds", help='such as "0 1 2", which is what it is when left out')
+    parser.add_argument("--hours", type=float, help="leave out what is expected to take longer")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and make none")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
+    parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
+    parser.add_argument("--gpu", type=int, default=0, help="GPUs a training takes")
+    parser.add_argument("--profile", help="a folder of Snakemake options, for a cluster")
+    parser.add_argument("--no-book", action="store_true", help="stop when the runs are made")
+    options = parser.parse_args()
+    words = {key: getattr(options, key) for key in ("paper", "table", "seeds")}
+    try:
+        runs = grid.chosen(**words, smoke=options.smoke)
+        if options.dry_run:
+            print(
+                json.dumps([asdict(run) for run in runs])
+                if options.json
+                else listing(runs, options.hours)
+            )
+            return
+        with locked(ROOT / "build" / "grid.lock", "make reproduce"):
+            failed = make(runs, options, words)
+    except (grid.GridError, Busy) as error:
+        sys.exit(str(error))
+    if not options.no_book:
+        with locked(ROOT / "build" / "book.lock", "make book"):
+            build_book.book("smoke")
+    if failed:
+        sys.exit("Some runs were not made; see above. The same command tries them again.")
+
+
+def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
+    """Make what is to be made; Snakemake's exit status."""
+    print(listing(runs, options.hours), flush=True)
+    to_do = [run for run in runs if grid.is_to_run(run, options.hours)]
+    if not to_do:
+        return 0
+    given = {**words, "hours": options.hours, "gpu": options.gpu or None}
+    given["smoke"] = "true" if options.smoke else None
+    config = [f"{key}={value}" for key, value in given.items() if value is not None]
+    build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
+
+    def finished() -> int:
+        return sum((build / run.paper / run.name / "done.json").exists() for run in to_do)
+
+    status = snakemake(
+        ["runs", *(["--config", *config] if config else [])],
+        running=build,
+        jobs=len(to_do),
+        finished=finished,
+        profile=options.profile,
+    )
+    print(f"{finished()} of {len(to_do)} runs made.", flush=True)
+    return status
+
+
+def listing(runs: list[grid.Run], hours: float | None) -> str:
+    """What would be run, what each run costs and which published numbers it is for."""
+    to_do = [run for run in runs if grid.is_to_run(run, hours)]
+    verdicts = verdicts_of({run.paper for run in runs})
+    rows = [
+        (run.paper, run.label, told(run.seconds), run.why, purpose(run, verdicts)) for run in to_do
+    ]
+    lines = []
+    if rows:
+        lines += [table(rows, ("paper", "run", "expected", "why", "what it would change")), ""]
+    known = [run.seconds for run in to_do if run.seconds is not None]
+    unknown = len(to_do) - len(known)
+    if to_do:
+        side_by_side = max(1, cores())
+        longest = max(known, default=0)
+        lines.append(
+            f"{len(to_do)} to run: {told(sum(known))} of one core, about "
+            f"{told(max(longest, sum(known) / side_by_side))} with {side_by_side} at once"
+            + (f"; the cost of {unknown} is not known" if unknown else "")
+        )
+    else:
+        lines.append("Nothing to run.")
+    counted = Counter(run.state for run in runs)
+    if counted["recorded"] + counted["done"]:
+        lines.append(f"{counted['recorded'] + counted['done']} are recorded already")
+    for dataset, count in Counter(run.why for run in runs if run.state == "absent").items():
+        lines.append(f"{count} wait for data: {dataset}")
+    longer = [run for run in runs if run.state == "to run" and run not in to_do]
+    if longer:
+        cost = told(sum(run.seconds or 0 for run in longer))
+        lines.append(f"{len(longer)} left open, longer than {hours:g} hours: {cost} or more")
+    return "\n".join(lines)
+
+
+def verdicts_of(papers: set[str]) -> dict[tuple[str, str], str]:
+    """What is known today of each published number, by paper and cell."""
+    from fer_utils.comparison import compare
+
+    return {
+        (paper, found.cell.id): f"{found.cell.printed}, now {found.verdict}"
+        for paper in papers
+        for found in compare(paper)
+        if found.verdict
+    }
+
+
+def purpose(run: grid.Run, verdicts: dict[tuple[str, str], str]) -> str:
+    """The first number that a run is for, and how many more."""
+    cells = [verdicts[run.paper, cell] for cell in run.cells if (run.paper, cell) in verdicts]
+    first = run.answers[0] + (f" ({cells[0]})" if cells else "")
+    more = len(run.answers) - 1
+    return first + (f" and {more} more" if more else "")
+
+
+def told(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known"
+    if seconds < 3600:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; the same command goes on from the last whole epochs.")

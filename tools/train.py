@@ -1,0 +1,194 @@
+"""One run of the grid: a chapter through papermill, its record checked and kept. Run by Snakefile.
+
+    python tools/train.py '{"name": ..., "paper": ..., ...}' [--results results] [--threads 1]
+
+build/grid/<paper>/<name>/   one run's folder
+  notebook.ipynb             the executed chapter
+  done.json                  written last: without it there is no result here
+  failed.ipynb, failed.log   of an execution that failed, until the next one
+build/grid/<paper>/runs/     checkpoints, shared: a run may start from the weights of another
+
+A run that is cut off at any moment goes on from its last whole epoch when it is started again.
+"""
+
+import argparse
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from execute import ROOT, Failed, execute, shown
+
+from fer_utils import records
+from fer_utils.training.checkpoints import write_atomically
+
+
+def train(run: dict, build: Path, results: Path, threads: int) -> dict:
+    """Execute a run's chapter and keep its record.
+
+    Args:
+        run: a `grid.Run` as a dict.
+        build: such as build/grid.
+        results: folder that the record joins.
+        threads: cores for the training.
+
+    Returns:
+        What done.json says.
+
+    Raises:
+        Failed: in one sentence; nothing is left that could be taken for a result.
+    """
+    folder = build / run["paper"] / run["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        clear(folder)
+        work = folder / "work"
+        work.mkdir()
+        (build / run["paper"] / "runs").mkdir(exist_ok=True)
+        (work / "runs").symlink_to(Path("..", "..", "runs"))
+        parameters = {
+            **run["parameters"],
+            "output_dir": str(work),
+            "records_dir": str(work / "records"),
+            "threads": threads,
+        }
+        notebook = ROOT / "notebooks" / f"{run['paper']}.ipynb"
+        running, sentinel = folder / "running.ipynb", work / f"{run['paper']}.done.json"
+        if run["profiles"] == ["smoke"]:  # the same whatever data there are
+            os.environ["FER_DATA"] = str(work / "no-data")
+        started = time.monotonic()
+        try:
+            for profile in run["profiles"]:
+                asked = {**parameters, "profile": profile}
+                try:
+                    told = execute(notebook, running, asked, sentinel, threads=threads)
+                    break
+                except Failed as failure:
+                    # Only the chapter knows whether these parameters are the paper's own.
+                    if f"profile = {profile!r}: with these" not in str(failure):
+                        raise
+                    refused = failure
+            else:
+                raise refused
+            record = read_record(run, work / "records", Path(told["record"]))
+            note = keep(record, work / "records", results)
+        except (Failed, OSError) as failure:
+            for name in ("running.ipynb", "running.log"):
+                if (folder / name).exists():
+                    (folder / name).replace(folder / name.replace("running", "failed"))
+            shutil.rmtree(work)
+            if isinstance(failure, OSError):
+                raise Failed(f"{failure.strerror}: {failure.filename}") from None
+            raise
+        running.replace(folder / "notebook.ipynb")
+        done = {
+            "run": record.run,
+            "profile": record.profile,
+            "accuracy": record.metrics["test"]["accuracy"],
+            "training": record.timings["training"],
+            "seconds": time.monotonic() - started,
+            "note": note,
+        }
+        shutil.rmtree(work)
+        running.with_suffix(".log").unlink(missing_ok=True)
+        write_atomically(folder / "done.json", json.dumps(done).encode())
+    return done
+
+
+def clear(folder: Path) -> None:
+    """Take away what an execution that was cut off has left."""
+    left = [path for path in folder.iterdir() if path.name not in ("notebook.ipynb", "done.json")]
+    if any(path.name == "work" for path in left):
+        time.sleep(2)  # the kernel of a papermill that was killed lives for a second more
+    for path in [*left, folder / "done.json", folder / "notebook.ipynb"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def read_record(run: dict, folder: Path, path: Path) -> records.RunRecord:
+    """The record that an execution wrote, if it is what was asked for."""
+    try:
+        record = records.read(ROOT / path)
+    except records.RecordError as error:
+        raise Failed(str(error)) from None
+    wrong = {
+        key: record.parameters.get(key)
+        for key, value in run["fields"].items()
+        if record.parameters.get(key) != value
+    }
+    if wrong:
+        raise Failed(
+            f"{record.run} has {wrong}, asked for { ({k: run['fields'][k] for k in wrong}) }"
+        )
+    if record.profile not in run["profiles"]:
+        raise Failed(f"{record.run} is a {record.profile} run")
+    if set(record.code.entry_points) and run["code"] not in ("", record.code.sha256):
+        raise Failed(f"{record.run} was made with other code than was planned; plan again")
+    return record
+
+
+def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
+    """Let a record join the others; the first one of its name stays.
+
+    Returns:
+        What is to be said about it, mostly nothing.
+    """
+    probabilities = labels = None
+    if record.probabilities:
+        probabilities, labels = records.read_probabilities(record, folder)
+    there = results / record.paper / f"{record.run}.json"
+    if there.exists() and (first := records.read(there)).metrics != record.metrics:
+        return (
+            f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record that was "
+            f"there, {first.metrics['test']['accuracy']:.4f}, stays"
+        )
+    records.write(record, probabilities, labels, results)
+    return ""
+
+
+class alone:
+    """Keep every other process away from a folder; the lock goes with the process."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self):
+        self.handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise Failed(f"another process is at work in {shown(self.folder)}") from None
+
+    def __exit__(self, *_):
+        os.close(self.handle)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=json.loads, help="a run of the grid, as JSON")
+    parser.add_argument("--build", type=Path, default=ROOT / "build" / "grid")
+    parser.add_argument("--results", type=Path, default=records.RESULTS)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    build, results = options.build.resolve(), options.results.resolve()
+    try:
+        done = train(options.run, build, results, options.threads)
+    except Failed as failure:
+        sys.exit(f"  {options.run['paper']} {options.run['name']}  failed: {failure}.")
+    told = f"accuracy {100 * done['accuracy']:.2f} %, {done['seconds'] / 60:.1f} min"
+    note = f"; {done['note']}" if done["note"] else ""
+    print(f"  {options.run['paper']} {options.run['name']}  {told}{note}", flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

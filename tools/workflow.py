@@ -1,0 +1,138 @@
+"""Snakemake as the other tools start it: one at a time, quiet, with one line of progress."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from execute import ROOT, clock, die_with_parent, how_far, show, shown
+
+LOG = ROOT / "build" / "snakemake.log"
+
+
+class Busy(Exception):
+    """Another process is at work in the same folder."""
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that goes with the process, and with the Snakemake it started.
+
+    Args:
+        path: of the lock; the file stays, which means nothing.
+        what: the command, for the sentence.
+
+    Raises:
+        Busy: somebody else holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip()
+            raise Busy(
+                f"Another {what} is at work in this folder (process {who}): wait until it has "
+                "finished, or stop it."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        os.set_inheritable(file.fileno(), True)
+        HELD.append(file.fileno())
+        try:
+            yield
+        finally:
+            HELD.remove(file.fileno())
+
+
+HELD: list[int] = []
+
+
+def snakemake(
+    arguments: list[str],
+    *,
+    running: Path,
+    jobs: int,
+    finished: Callable[[], int] | None = None,
+    profile: str | None = None,
+) -> int:
+    """Run Snakemake on the project's Snakefile; its own words go to build/snakemake.log.
+
+    Args:
+        arguments: targets and options.
+        running: folder below which the jobs' logs grow, for the line of progress.
+        jobs: how many there are.
+        finished: how many of them are; None: not told.
+        profile: a folder of options, such as workflow/profiles/slurm; None: this machine's cores.
+
+    Returns:
+        Its exit status.
+    """
+    command = [sys.executable, "-m", "snakemake", *arguments, "--nolock", "--rerun-incomplete"]
+    command += ["--profile", profile or str(ROOT / "workflow" / "profiles" / "local")]
+    if profile is None:
+        command += ["--cores", str(cores()), "--resources", f"mem_mb={_memory_mb()}"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(ROOT / "build" / "cache")}
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    started, spoke = time.monotonic(), time.monotonic()
+    every = 0.5 if sys.stderr.isatty() else 20
+    with LOG.open("w") as log:
+        # What the jobs say goes to stdout, what Snakemake says to stderr.
+        process = subprocess.Popen(
+            command,
+            stderr=log,
+            cwd=ROOT,
+            env=environment,
+            pass_fds=HELD,
+            process_group=0,  # whole, so that an interrupt reaches every job once
+            preexec_fn=die_with_parent,
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.2)
+                if time.monotonic() - spoke > every:
+                    spoke = time.monotonic()
+                    done = "" if finished is None else f"{finished()} of {jobs} done  "
+                    at_work = [
+                        f"{_name(path)} ({how_far(path)})"
+                        for path in sorted(running.rglob("*.log"))
+                        if path.with_suffix(".yaml").exists()
+                    ]
+                    show(f"{clock(spoke - started)}  {done}{', '.join(at_work)}")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    show("")
+    if process.returncode:
+        print(f"  Snakemake's own account: {shown(LOG)}", file=sys.stderr)
+    return process.returncode
+
+
+def _name(log: Path) -> str:
+    """Of the chapter or the run that writes a log."""
+    return log.parent.name if log.stem == "running" else log.stem
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_mb() -> int:
+    """What can be had without swapping; a large number where the system does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            told = next(line for line in file if line.startswith("MemAvailable"))
+        return int(told.split()[1]) // 1024
+    except (OSError, StopIteration):
+        return 1_000_000
