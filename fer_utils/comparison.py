@@ -160,7 +160,9 @@ def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
     if ours.stale:
         return "stale", "the code or the data of a run have changed since; run it again"
     low, high = ours.low - cell.value, ours.high - cell.value
-    told = f"the difference is {_signed(low)} to {_signed(high)}, the margin {cell.margin:g}"
+    digits = 4 if cell.unit == "fraction" else 2
+    ends = f"{_signed(low, digits)} to {_signed(high, digits)}"
+    told = f"the difference is {ends}, the margin {cell.margin:g}"
     if low >= -cell.margin and high <= cell.margin:
         return "reproduced", f"{told}: inside"
     if low > cell.margin:
@@ -170,8 +172,8 @@ def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
     return "inconclusive", f"{told}: across its edge"
 
 
-def _signed(number: float) -> str:
-    return f"{number:+.2f}" if number else "0"
+def _signed(number: float, digits: int) -> str:
+    return f"{number:+.{digits}f}" if number else "0"
 
 
 def _multiplications(cell: PublishedCell) -> Estimate:

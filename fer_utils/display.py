@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 
@@ -63,8 +63,9 @@ def interval(ours: Estimate | None, unit: str = "percent") -> str:
         return "–"
     if unit not in ("percent", "fraction"):
         return f"{ours.mean:,.0f}"
-    ends = f"({ours.low:.2f} to {ours.high:.2f})".replace(" ", "\N{NO-BREAK SPACE}")
-    return f"{ours.mean:.2f} {ends}"
+    digits = 4 if unit == "fraction" else 2
+    ends = f"({ours.low:.{digits}f} to {ours.high:.{digits}f})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{ours.mean:.{digits}f} {ends}"
 
 
 def verdicts(comparisons: Sequence[Comparison], cited: bool = False) -> HTML:
@@ -348,6 +349,90 @@ def flat(found: Comparison) -> dict:
     }
 
 
+def model_sizes(models: dict[str, object]) -> HTML:
+    """Parameters and multiply-accumulates of Keras models by name."""
+    return table(
+        [
+            {
+                "Network": name,
+                "Parameters": f"{model.count_params():,}",
+                "Multiply-accumulates": f"{complexity.multiply_accumulates(model):,}",
+            }
+            for name, model in models.items()
+        ]
+    )
+
+
+def networks(builders: dict[str, Callable], image: np.ndarray, published: dict) -> HTML:
+    """Parameters, multiply-accumulates and latency of networks in PyTorch.
+
+    Args:
+        builders: by name, what returns an untrained network, as used here and, with `published`'s
+            arguments, as its inventors described it.
+        image: uint8 (H, W, C), timed alone, as a webcam would send it.
+        published: arguments of the published size.
+    """
+    import torch
+
+    def weights(network) -> int:
+        return sum(weight.numel() for weight in network.parameters())
+
+    batch = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+    found = []
+    for name, build in builders.items():
+        network = build().eval()
+        with torch.inference_mode():
+            seconds = complexity.latency(lambda _, network=network: network(batch), image, 20)
+        with torch.device("meta"):  # counted, never filled
+            as_published = weights(build(**published))
+        products = complexity.torch_multiply_accumulates(network, image)
+        found.append((name, as_published, weights(network), products, seconds))
+    return table(
+        [
+            {
+                "Network": name,
+                "Parameters as published": f"{as_published:,}",
+                "Parameters here": f"{here:,}",
+                "Multiply-accumulates": f"{products:,}",
+                f"Latency against {found[0][0]}": f"{seconds / found[0][-1]:.2f}",
+            }
+            for name, as_published, here, products, seconds in found
+        ]
+    )
+
+
+def expressions(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> HTML:
+    """Recall of each expression and what its images are most often called, printed and ours.
+
+    Args:
+        comparisons: the cells of one table; those of recall and of the most frequent prediction
+            count, and belong together by row and by the runs they are compared with.
+        recorded: the paper's records.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    words = {
+        (found.cell.row, str(found.cell.select)): found.cell.printed
+        for found in comparisons
+        if found.cell.metric == "most_frequent_prediction"
+    }
+    for found in comparisons:
+        cell = found.cell
+        if cell.metric != "recall":
+            continue
+        word = words.get((cell.row, str(cell.select)))
+        row = rows.setdefault(cell.row, {"Expression": escape(cell.row)})
+        row[cell.column] = escape(f"{cell.printed}, {word}" if word else cell.printed)
+        ours = "–"
+        if runs := select(recorded, cell.select):
+            names = runs[0].data.classes
+            matrix = sum(np.array(run.metrics["test"]["confusion_matrix"]) for run in runs)
+            counts = matrix[names.index(cell.expression)]
+            recall = 100 * counts[names.index(cell.expression)] / counts.sum()
+            ours = f"{recall:.0f}%, {names[counts.argmax()]}"
+        row[f"{cell.column}, ours"] = ours
+    return table(list(rows.values()))
+
+
 def findings(found: Sequence[Finding]) -> HTML:
     """The findings of an audit, a card each: claim, test, result, how sure, what it means."""
     cards = []
@@ -366,3 +451,24 @@ def findings(found: Sequence[Finding]) -> HTML:
             f'</strong> <span class="confidence">{sure}</span></p><dl>{told}</dl></div>'
         )
     return HTML("".join(cards))
+
+
+def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
+    """A published table as printed, each column followed by what our runs give.
+
+    Args:
+        comparisons: the cells of one table; those with a verdict count.
+    """
+    judged = [found for found in comparisons if found.verdict]
+    labels: dict[str, dict[str, None]] = {}
+    for found in judged:
+        labels.setdefault(found.cell.column, {}).update(dict.fromkeys(found.also))
+    rows: dict[str, dict[str, str]] = {}
+    for found in judged:
+        cell = found.cell
+        row = rows.setdefault(cell.row, {"Setting": escape(cell.row)})
+        row[cell.column] = escape(cell.printed)
+        row[f"{cell.column}, ours"] = interval(found.ours, cell.unit)
+        for label in labels[cell.column]:
+            row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
+    return table(list(rows.values()))

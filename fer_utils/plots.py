@@ -95,7 +95,9 @@ def class_counts(parts: dict[str, FaceDataset]) -> Figure:
     return _finished(figure)
 
 
-def learning_curves(runs: Sequence[RunRecord], titles: Sequence[str] | None = None) -> Figure:
+def learning_curves(
+    runs: Sequence[RunRecord], titles: Sequence[str] | None = None, loss: str = "loss, nats"
+) -> Figure:
     """Accuracy and loss of each epoch, training and validation, and the epoch that was chosen."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     colours = sns.color_palette([BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9"], len(runs))
@@ -107,7 +109,7 @@ def learning_curves(runs: Sequence[RunRecord], titles: Sequence[str] | None = No
             axis.plot(epochs, values, "-", color=colour, label=title)
             chosen = run.selection.epoch
             axis.plot(chosen, values[chosen - 1], "o", color=colour, markersize=6)
-    for axis, label in zip(axes, ("accuracy, %", "loss, nats"), strict=True):
+    for axis, label in zip(axes, ("accuracy, %", loss), strict=True):
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_title("dashed: training, solid: validation, dot: chosen epoch", fontsize="small")
@@ -148,24 +150,27 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure:
     """Published numbers with their margins beside our intervals.
 
     Args:
-        comparisons: cells in percent; those without runs are left out.
+        comparisons: cells in percent or fractions; those without runs are left out.
     """
+    to_percent = {"percent": 1, "fraction": 100}
     lines = []
     for found in comparisons:
-        if found.ours is None or found.cell.unit != "percent":
+        if found.ours is None or found.cell.unit not in to_percent:
             continue
+        scale = to_percent[found.cell.unit]
         name = f"{found.cell.row}, {found.cell.column}"
-        lines.append((name, found.ours, found.cell, BLUE))
-        lines += [(f"  {label}", other, None, ORANGE) for label, other in found.also.items()]
+        lines.append((name, found.ours, found.cell, scale, BLUE))
+        lines += [(f"  {label}", other, None, scale, ORANGE) for label, other in found.also.items()]
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")
-    for y, (_, ours, cell, colour) in enumerate(lines):
+    for y, (_, ours, cell, scale, colour) in enumerate(lines):
         if cell is not None:
-            edges = [cell.value - cell.margin, cell.value + cell.margin]
+            edges = [scale * (cell.value - cell.margin), scale * (cell.value + cell.margin)]
             axis.fill_betweenx([y - 0.35, y + 0.35], *edges, color=GREY, alpha=0.25, linewidth=0)
-            axis.plot([cell.value] * 2, [y - 0.35, y + 0.35], color="#24292f", linewidth=2)
-        axis.plot([ours.low, ours.high], [y, y], color=colour, linewidth=2)
-        axis.plot(ours.values, [y] * len(ours.values), "|", color=colour, markersize=9)
-        axis.plot(ours.mean, y, "o", color=colour)
+            axis.plot([scale * cell.value] * 2, [y - 0.35, y + 0.35], color="#24292f", linewidth=2)
+        axis.plot([scale * ours.low, scale * ours.high], [y, y], color=colour, linewidth=2)
+        values = scale * np.array(ours.values)
+        axis.plot(values, [y] * len(values), "|", color=colour, markersize=9)
+        axis.plot(scale * ours.mean, y, "o", color=colour)
     axis.set_yticks(range(len(lines)), [line[0] for line in lines])
     axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel="accuracy, %")
     axis.set_title(
