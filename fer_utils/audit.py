@@ -47,6 +47,7 @@ from fer_utils.manifests import (
     Highest,
     Improvement,
     OfficialCounts,
+    Part,
     PublishedCell,
     PublishedMatrix,
     PublishedPaper,
@@ -176,11 +177,17 @@ def known_sizes(cells: Sequence[PublishedCell]) -> dict[int, str]:
     return dict(sorted(labels.items()))
 
 
+def _named_part(cell: PublishedCell) -> Part | None:
+    """The official part that a cell says it is on; None where a set has no such part."""
+    return load_manifest(cell.dataset).splits.get(cell.part) if cell.dataset else None
+
+
 def granularity(paper: PublishedPaper) -> Iterator[Outcome]:
     """Which test-set sizes allow the printed accuracies, jointly for all on one test set.
 
-    Own accuracies on one part of one data set are taken to share their images. A result that is
-    printed with two values is left to `same_result`.
+    Own accuracies on one part of one data set are taken to share their images. All is well where
+    they fit the official part that they name, or, where there is none, every known size. A result
+    that is printed with two values is left to `same_result`.
     """
     twice = {cell.id for cells in _contradicting(paper) for cell in cells}
     groups: dict[tuple, list[PublishedCell]] = {}
@@ -196,11 +203,12 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
     figures = sorted({figure(cell) for cell in cells}, reverse=True)
     finest = min(printed.scale for printed in figures)
     sizes = {n: label for n, label in known_sizes(cells).items() if n < finest}
-    if not sizes:
+    named = _named_part(cells[0])
+    if not sizes or (named and named.count not in sizes):
         return Passed(paper, "granularity", ids, vacuous=True)
     best = {n: misfits(figures, n) for n in sizes}
     fitting = [n for n in sizes if best[n][0] == 0]
-    if len(fitting) == len(sizes) and all(best[n][1] != "cut off" for n in fitting):
+    if all(n in fitting and best[n][1] != "cut off" for n in ([named.count] if named else sizes)):
         return Passed(paper, "granularity", ids)
 
     tried = [n for n in sizes if fitting and n <= fitting[0]]
@@ -470,11 +478,14 @@ def columns(paper: PublishedPaper) -> list[Column]:
 
 
 def accuracy_by_class(paper: PublishedPaper) -> Iterator[Outcome]:
-    """Recalls of the expressions against the overall accuracy, for every part it may be on."""
-    by_set: dict[str, list[Column]] = {}
+    """Recalls of the expressions against the overall accuracy, for every part it may be on.
+
+    All is well where the part that the cells name can give all of them.
+    """
+    by_part: dict[tuple[str, str], list[Column]] = {}
     for column in columns(paper):
-        by_set.setdefault(column.cell.dataset, []).append(column)
-    for dataset, found in by_set.items():
+        by_part.setdefault((column.cell.dataset, column.cell.part), []).append(column)
+    for (dataset, _), found in by_part.items():
         parts = candidate_parts(dataset)
         if not parts:
             yield Passed(paper.paper, "accuracy by class", _ids(found), vacuous=True)
@@ -519,7 +530,9 @@ def _parts_left(
         ]
         reasons[label] = min(by_rule, key=len)
     excluded = {label: why for label, why in reasons.items() if why}
-    if not excluded:
+    named = _named_part(found[0].cell)
+    expected = [named.source or found[0].cell.part] if named else parts
+    if not any(label in excluded for label in expected):
         return Passed(paper, "accuracy by class", _ids(found))
     left = [label for label in parts if label not in excluded]
     listed = [
