@@ -455,7 +455,9 @@ class Column:
         found = room(self.recalls, supports, rule)
         if found.impossible:
             name = found.impossible[0]
-            return f"{self.recalls[name]} % of {supports[name]} images of {name} is no whole number"
+            told = f"{self.recalls[name]} % of {supports[name]} images of {name} is no whole number"
+            more = len(found.impossible) - 1
+            return told + (f", nor are {more} more" if more else "")
         low, high = self.printed.bounds
         if high < found.low or low > found.high:
             left = _range((found.low, found.high))
@@ -501,18 +503,18 @@ def accuracy_by_class(paper: PublishedPaper) -> Iterator[Outcome]:
 
 
 def _impossible_column(paper: str, column: Column, parts: dict[str, dict[str, int]]) -> Finding:
-    listed = []
-    for label, supports in parts.items():
-        rooms = [room(column.recalls, supports, rule) for rule in RULES]
-        low, high = min(r.low for r in rooms), max(r.high for r in rooms)
-        listed.append(f"{label} {_percent(low)} to {_percent(high)} %")
+    listed = [
+        f"{label}, rounded: {column.excluded_by(supports, 'half even')}; cut off: "
+        f"{column.excluded_by(supports, 'cut off')}."
+        for label, supports in parts.items()
+    ]
     return Finding(
         paper=paper,
         kind="accuracy by class",
         cells=(column.cell.id,),
         claim=f"{column.label}: overall accuracy {column.printed} %.",
         test="Can the printed recalls of the expressions give it, on any part of the data?",
-        result=f"No. They leave, rounded or cut off: {'; '.join(listed)}.",
+        result=f"No. {' '.join(listed)}",
         confidence="likely",
         means="The accuracy or one of the recalls is misprinted, or they are of different runs.",
         does_not_mean="Which of them is wrong, where it is printed only once.",
@@ -966,7 +968,7 @@ def classes_right(paper: PublishedPaper) -> Iterator[Outcome]:
         used = []
         words = [c for c in cells if c.metric == "most_frequent_prediction"]
         if len(words) == num_classes:
-            told["words in the table"] = {sum(c.printed == c.row for c in words)}
+            told["Words in the table"] = {sum(c.printed == c.row for c in words)}
         for cell in cells:
             if cell.metric == "detection_rate" and figure(cell):
                 ks = [right_counts(figure(cell), num_classes, rule) for rule in RULES]

@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 import trees
+import yaml
 
-from fer_utils import comparison, manifests, records
+from fer_utils import audit, comparison, manifests, records
 from fer_utils.cli import main, table
 from fer_utils.manifests import dataset_names, load_published, published_papers
 
@@ -205,3 +206,41 @@ def test_a_reader_that_stops_early_is_no_error(buffered):
     run.stdout.close()  # as `fer-utils results | true` does
     told = run.stderr.read()
     assert (run.wait(), told) == (0, "")
+
+
+# ---- audit -------------------------------------------------------------------------------------
+
+
+def test_audit_prints_how_many_checks_were_made_and_every_finding_in_words(capsys):
+    assert main(["audit"]) == 0
+    told = capsys.readouterr().out
+    header = " ".join(told.splitlines()[0].split())
+    assert header == "paper check consistent cannot tell findings"
+    for paper in published_papers():
+        for finding in audit.audit(load_published(paper)):
+            assert " ".join(finding.result.split()) in " ".join(told.split())
+    assert max(map(len, told.splitlines())) <= 100
+
+
+def test_audit_of_a_file_reads_that_file_alone(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    raw = load_published(PAPER).model_dump(mode="json") | {"paper": "mine2024"}
+    path.write_text(yaml.safe_dump(raw))
+    assert main(["audit", str(path), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["paper"] == "mine2024"
+    assert found["findings"] == [
+        finding.as_dict() | {"paper": "mine2024", "cells": list(finding.cells)}
+        for finding in audit.audit(load_published(PAPER))
+    ]
+    made = sum(sum(counts.values()) for counts in found["checks"].values())
+    assert made > len(found["findings"]) > 0
+
+
+@pytest.mark.parametrize("text", [None, "paper: [", "paper: mine2024"])
+def test_audit_of_a_broken_file_is_one_sentence_that_names_it(text, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert main(["audit", str(path)]) == 1
+    assert str(path) in one_sentence(capsys.readouterr())
