@@ -70,6 +70,12 @@ def _of_layer(layer) -> int:
     if kind in ("Attention", "AdditiveAttention"):
         (_, queries, units), (_, values, features) = (tensor.shape for tensor in layer.input[:2])
         return queries * values * (units + features)  # scores, then the weighted sum
+    if kind == "MultiHeadAttention":
+        (_, queries, channels), (_, values, features) = (tensor.shape for tensor in layer.input[:2])
+        scored, summed = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
+        projections = queries * channels * scored + values * features * (scored + summed)
+        outputs = queries * summed * layer.output.shape[-1]
+        return projections + queries * values * (scored + summed) + outputs
     if kind in ("BatchNormalization", "Rescaling", "Normalization") or not layer.weights:
         return 0
     raise ValueError(f"{layer.name}: multiply-accumulates of a {kind} layer are not known")
@@ -92,3 +98,39 @@ def latency(predict, image: np.ndarray, repeats: int = 50) -> float:
         predict(batch)
         times.append(time.perf_counter() - started)
     return float(np.median(times))
+
+
+def torch_multiply_accumulates(network, image: np.ndarray) -> int:
+    """Multiply-accumulates of one image through a network in PyTorch, counted as it runs.
+
+    Args:
+        network: a `torch.nn.Module` from images (N, C, H, W) to anything.
+        image: uint8 (H, W, C).
+
+    Raises:
+        ValueError: a layer with weights that this function does not know.
+    """
+    import torch
+    from torch import nn
+
+    counts = []
+
+    def count(layer, inputs, output) -> None:
+        if isinstance(layer, nn.Conv2d):
+            counts.append(output[0, 0].numel() * layer.weight.numel())
+        elif isinstance(layer, nn.Linear):
+            counts.append(output[0].numel() * layer.in_features)
+        elif not isinstance(layer, nn.BatchNorm2d) and [*layer.parameters(recurse=False)]:
+            kind = type(layer).__name__
+            raise ValueError(f"multiply-accumulates of a {kind} layer are not known")
+
+    hooks = [layer.register_forward_hook(count) for layer in network.modules()]
+    training, device = network.training, next(network.parameters()).device
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.from_numpy(image.transpose(2, 0, 1).copy())[None].to(device))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)
