@@ -86,10 +86,11 @@ class Finding:
         cells: ids of the cells concerned, or of the claim or matrix.
         claim: what the paper says, in words or by printing it.
         test: what was computed.
-        result: what came out.
+        result: what came out, in short.
         confidence: how sure the result is, chance and a single misprint considered.
         means: what follows.
         does_not_mean: what does not follow.
+        details: the numbers behind the result, where there are many.
     """
 
     paper: str
@@ -101,6 +102,7 @@ class Finding:
     confidence: Confidence
     means: str
     does_not_mean: str
+    details: tuple[str, ...] = ()
 
     def as_dict(self) -> dict:
         """JSON-ready."""
@@ -222,7 +224,7 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
     elif len(figures) > 1:
         told += _smallest_fit(figures, finest)
     if excluded:
-        told.append(_not_fitting(len(figures), excluded, {n: best[n][0] for n in excluded}))
+        told.append("Excluded, rounded or cut off: what is listed below.")
     means = (
         "On no excluded set can all of these be shares of right answers: they are of other images, "
         "or another kind of number."
@@ -247,6 +249,7 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         f"{', '.join(map(str, figures))} %.",
         test="Is each a whole number of right answers out of one and the same number of images?",
         result=" ".join(told),
+        details=_not_fitting(len(figures), excluded, {n: best[n][0] for n in excluded}),
         confidence=confidence,
         means=means,
         does_not_mean=not_means,
@@ -290,20 +293,21 @@ def _also_fits(figures: list[Printed], n: int, other: int, label: str) -> str:
     )
 
 
-def _not_fitting(figures: int, excluded: dict[int, str], wrong: dict[int, int]) -> str:
+def _not_fitting(figures: int, excluded: dict[int, str], wrong: dict[int, int]) -> tuple[str, ...]:
     shares = [n for n, label in excluded.items() if "%" in label]  # many, and guessed
     listed = [
-        f"{n:,} ({label}" + (f"; fits {figures - wrong[n]} of {figures})" if figures > 1 else ")")
+        f"{n:,} images, {label}"
+        + (f": fits {figures - wrong[n]} of {figures}" if figures > 1 else "")
         for n, label in excluded.items()
         if n not in shares
     ]
     if shares:
         most = figures - min(wrong[n] for n in shares)
-        told = f"; fit at most {most} of {figures}" if figures > 1 else ""
+        fits = f": fit at most {most} of {figures}" if figures > 1 else ""
         listed.append(
-            f"{len(shares)} usual shares of the set ({min(shares)} to {max(shares)}{told})"
+            f"{len(shares)} usual shares of the set, {min(shares)} to {max(shares)} images{fits}"
         )
-    return f"Excluded, rounded or cut off: {_and(listed)}."
+    return tuple(listed)
 
 
 # ---- 2. counts ---------------------------------------------------------------------------------
@@ -318,10 +322,10 @@ def official_counts(paper: PublishedPaper, claim: OfficialCounts) -> Outcome:
     wrong = [name for name, count in printed.items() if count != official[name]]
     if not wrong:
         return Passed(paper.paper, "counts", (claim.id,))
-    listed = [f"{name} {printed[name]:,.0f} (official {official[name]:,})" for name in wrong]
-    told = f"Not for {_and(listed)}."
-    if len(printed) > len(wrong):
-        told += f" The other {len(printed) - len(wrong)} agree exactly."
+    listed = [
+        f"{name}: {printed[name]:,.0f} printed, {official[name]:,} official" for name in wrong
+    ]
+    told = f"{len(printed) - len(wrong)} of {len(printed)} are."
     others = [
         _and([manifest.splits[split].source or split for split in splits], "and")
         for splits in _subsets(tuple(manifest.splits))
@@ -348,6 +352,7 @@ def official_counts(paper: PublishedPaper, claim: OfficialCounts) -> Outcome:
         claim=claim.says,
         test=f"Are they the official counts of {manifest.title}, {_and(claim.splits)}?",
         result=told,
+        details=tuple(listed),
         confidence="certain",
         means=claim.means or means,
         does_not_mean="That the experiments used other images than they should have.",
@@ -504,9 +509,9 @@ def accuracy_by_class(paper: PublishedPaper) -> Iterator[Outcome]:
 
 def _impossible_column(paper: str, column: Column, parts: dict[str, dict[str, int]]) -> Finding:
     listed = [
-        f"{label}, rounded: {column.excluded_by(supports, 'half even')}; cut off: "
-        f"{column.excluded_by(supports, 'cut off')}."
+        f"{label}, {digits}: {column.excluded_by(supports, rule)}"
         for label, supports in parts.items()
+        for digits, rule in (("rounded", "half even"), ("cut off", "cut off"))
     ]
     return Finding(
         paper=paper,
@@ -514,7 +519,8 @@ def _impossible_column(paper: str, column: Column, parts: dict[str, dict[str, in
         cells=(column.cell.id,),
         claim=f"{column.label}: overall accuracy {column.printed} %.",
         test="Can the printed recalls of the expressions give it, on any part of the data?",
-        result=f"No. {' '.join(listed)}",
+        result="No, on none.",
+        details=tuple(listed),
         confidence="likely",
         means="The accuracy or one of the recalls is misprinted, or they are of different runs.",
         does_not_mean="Which of them is wrong, where it is printed only once.",
@@ -537,14 +543,14 @@ def _parts_left(
     if not any(label in excluded for label in expected):
         return Passed(paper, "accuracy by class", _ids(found))
     left = [label for label in parts if label not in excluded]
-    listed = [
-        f"{label} is excluded by {len(why)} of {len(found)}: "
-        + "; ".join(f"{column}: {reason}" for column, reason in why)
-        for label, why in excluded.items()
+    told = [
+        f"{label} is excluded by {len(why)} of {len(found)}." for label, why in excluded.items()
     ]
-    told = ". ".join(listed) + "."
     if left:
-        told = f"{_or(left)} can give all {len(found)}. " + told
+        told.insert(0, f"{_or(left)} can give all {len(found)}.")
+    listed = [
+        f"{column}: {reason} ({label})" for label, why in excluded.items() for column, reason in why
+    ]
     return Finding(
         paper=paper,
         kind="accuracy by class",
@@ -552,7 +558,8 @@ def _parts_left(
         claim=f"Recall of each expression and overall accuracy on {dataset}, {len(found)} models.",
         test="Weighted by the images of each expression in a part, the recalls leave a range for "
         "the overall accuracy. Is the printed one inside?",
-        result=told,
+        result=" ".join(told),
+        details=tuple(listed),
         confidence="certain" if min(map(len, excluded.values())) > 1 else "likely",
         means=f"The tables were measured on {_or(left)}, not on {_or(list(excluded))}."
         if left
@@ -677,10 +684,10 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
         )
         if trio.thresholded:
             words += f"; of outputs above one half, at most {_percent(trio.thresholded[1])} %"
-        told.append(words + ".")
+        told.append(words)
     fine = [trio.label for trio in found if trio not in impossible]
     if fine:
-        told.append(f"{_and(fine)}: possible.")
+        told.append(f"{_and(fine)}: possible")
     return Finding(
         paper=paper,
         kind="accuracy, recall, precision",
@@ -688,7 +695,8 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
         claim="Accuracy, recall and precision of a model stand in one row.",
         test="Can the accuracy be the share of images that are right (top-1), on an official part, "
         "with the recall and precision beside it in any of their usual meanings?",
-        result=" ".join(told),
+        result=f"Not in {len(impossible)} of {len(found)} rows.",
+        details=tuple(told),
         confidence="certain" if len(impossible) > 1 else "likely",
         means="In these rows the accuracy is not the top-1 accuracy of the predictions that recall "
         "and precision are of: it is another figure, or of other images.",
@@ -701,19 +709,16 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
 def _elementwise(paper: str, found: list[Trio]) -> Finding:
     direct = [trio for trio in found if trio.elementwise]
     agree = [trio for trio in direct if _overlap(trio.accuracy.bounds, trio.elementwise)]
-    told = [
-        f"{trio.label}: {_range(trio.elementwise)} % follows, {trio.accuracy} % is printed"
-        + (", which agrees." if trio in agree else ", which does not.")
-        for trio in direct
-    ]
-    if told:
-        told.insert(0, "From recall and precision of the outputs above one half:")
     possible = [trio for trio in found if trio.accuracy_is_elementwise()]
-    behind = _and([f"{_range(trio.top1)} %" for trio in possible])
-    told.append(
-        f"From averages over expressions: possible for {len(possible)} of {len(found)} models"
-        + (f", with a top-1 accuracy of {behind}." if possible else ".")
-    )
+    listed = [
+        f"{trio.label}, from recall and precision of outputs above one half: "
+        f"{_range(trio.elementwise)} % follows, {trio.accuracy} % is printed"
+        for trio in direct
+    ] + [
+        f"{trio.label}, from averages over expressions: possible, with a top-1 accuracy of "
+        f"{_range(trio.top1)} %"
+        for trio in possible
+    ]
     sure = len(direct) > 1 and len(agree) == len(direct)
     return Finding(
         paper=paper,
@@ -721,7 +726,10 @@ def _elementwise(paper: str, found: list[Trio]) -> Finding:
         cells=tuple(cell for trio in found for cell in trio.cells),
         claim=f"Accuracies of {_and([f'{trio.accuracy} %' for trio in found])}.",
         test="Can they be element-wise: each of an image's K outputs right or wrong by itself?",
-        result=" ".join(told),
+        result=f"With recall and precision of the outputs above one half, {len(agree)} of "
+        f"{len(direct)} rows agree; with averages over expressions, {len(possible)} of "
+        f"{len(found)} are possible.",
+        details=tuple(listed),
         confidence="likely" if sure else "weak" if possible or agree else "nothing can be said",
         means="Element-wise accuracy is one explanation of an accuracy so far above its recall; "
         "the recall is then nearer to top-1 accuracy."
@@ -757,11 +765,11 @@ def confusion(paper: PublishedPaper, matrix: PublishedMatrix) -> Outcome:
                 parts.items(), key=lambda item: sum(abs(item[1][c] - sums[c]) for c in sums)
             )
             off = [f"{c} {sums[c]} for {nearest[c]}" for c in sums if sums[c] != nearest[c]]
-            wrong.append(f"The rows add up to no part; nearest is {label}: {_and(off)}.")
+            wrong.append(f"the rows add up to no part; nearest is {label}: {_and(off)}")
         n, right = int(rows.sum()), int(np.trace(rows))
         low_high = [right_counts(figure(cell), n, rule) for rule in RULES] if cell else []
         if cell and not any(low <= right <= high for low, high in low_high):
-            wrong.append(f"{right} of {n} are right, {figure(cell)} % is printed.")
+            wrong.append(f"{right} of {n} are right, {figure(cell)} % is printed")
     else:
         printed = [[read(number, matrix.unit) for number in row] for row in matrix.rows]
         for name, row in zip(matrix.expressions, printed, strict=True):
@@ -769,7 +777,7 @@ def confusion(paper: PublishedPaper, matrix: PublishedMatrix) -> Outcome:
             high = sum(number.bounds[1] for number in row)
             if not low <= 1 <= high:
                 told = _percent(sum(number.value for number in row))
-                wrong.append(f"The row of {name} adds up to {told} %.")
+                wrong.append(f"the row of {name} adds up to {told} %")
         if cell:
             recalls = {c: printed[k][k] for k, c in enumerate(matrix.expressions)}
             column = Column(cell.column, cell, recalls)
@@ -779,7 +787,7 @@ def confusion(paper: PublishedPaper, matrix: PublishedMatrix) -> Outcome:
             }
             if why and all(all(reasons) for reasons in why.values()):
                 listed = "; ".join(f"{label}: {reasons[0]}" for label, reasons in why.items())
-                wrong.append(f"No part gives the accuracy: {listed}.")
+                wrong.append(f"no part gives the accuracy: {listed}")
     if not wrong:
         return Passed(paper.paper, "confusion matrix", (matrix.id,), vacuous=not parts)
     return Finding(
@@ -788,7 +796,8 @@ def confusion(paper: PublishedPaper, matrix: PublishedMatrix) -> Outcome:
         cells=(matrix.id, *([matrix.accuracy] if matrix.accuracy else [])),
         claim="The confusion matrix" + (f", with accuracy {cell.printed}" if cell else ""),
         test="Do its rows add up to the images of a part, and its diagonal to the accuracy?",
-        result=" ".join(wrong),
+        result="Not all of them: see below.",
+        details=tuple(wrong),
         confidence="certain" if matrix.unit == "count" else "likely",
         means="The matrix is of other images than an official part, or of another run than the "
         "accuracy, or a number is misprinted.",
@@ -861,7 +870,8 @@ def _against_chance(paper: PublishedPaper, n: int, claims: list[Improvement]) ->
         claim=f"{len(claims)} results are called better than others.",
         test=f"How many images is each difference, if both are on {n:,}, and how often would two "
         "equally good models differ as much (Fisher's exact test)?",
-        result=f"{len(told)} of {len(claims)} are not told from chance. {'. '.join(told)}. {same}",
+        result=f"{len(told)} of {len(claims)} are not told from chance. {same}",
+        details=tuple(told),
         confidence="certain" if hopeless == len(told) else "likely",
         means="One run each on so many images does not rank these models.",
         does_not_mean="That the better number is not the better model: only that these runs do not "

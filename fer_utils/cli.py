@@ -233,6 +233,9 @@ def _audit(options: argparse.Namespace) -> int:
             }
             for name, words in lines.items():
                 print(textwrap.fill(f"  {name:<15}{words}", 100, subsequent_indent=" " * 17))
+                for detail in finding.details if name == "result" else ():
+                    indents = {"initial_indent": " " * 17 + "- ", "subsequent_indent": " " * 19}
+                    print(textwrap.fill(detail, 100, **indents))
     return 0
 
 

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fer_utils import display, plots
+from fer_utils import audit, display, plots
+from fer_utils.arithmetic import Printed
+from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison
 from fer_utils.datasets import FaceDataset
 from fer_utils.estimates import Estimate
-from fer_utils.manifests import OpenDetail, PublishedCell, dataset_names, load_manifest
+from fer_utils.manifests import (
+    OpenDetail,
+    PublishedCell,
+    dataset_names,
+    load_manifest,
+    load_published,
+)
 
 CELL = PublishedCell(
     id="made",
@@ -140,3 +148,37 @@ def test_the_overview_is_a_table_and_two_files_of_the_same_cells(monkeypatch):
     assert (rows[1]["ours"], rows[1]["verdict"], lines[1]["ours"]) == (None, None, "")
     assert "<b>A&B</b>" not in html
     assert "https://" not in re.sub(r"https?://[^ ]*(itables|datatables)[^ ]*", "", html)
+
+
+def test_a_finding_is_a_card_with_all_its_words_and_how_sure_it_is():
+    finding = Finding(
+        paper="someone2023",
+        kind="counts",
+        cells=("made",),
+        claim="1000 <b> of 593",
+        test="Can it be?",
+        result="No.",
+        confidence="likely",
+        means="A slip.",
+        does_not_mean="Anything else.",
+        details=("one & two", "three"),
+    )
+    html = display.findings([finding, finding]).data
+    assert html.count('data-confidence="likely"') == 2
+    assert "1000 &lt;b&gt; of 593" in html
+    assert html.count("<li>one &amp; two</li><li>three</li>") == 2
+    for words in ("Can it be?", "No.", "A slip.", "Anything else.", "likely", "counts"):
+        assert html.count(words) >= 2
+
+
+def test_figures_of_the_audit_are_drawn_and_closed():
+    import matplotlib.pyplot as plt
+
+    shares = [Printed(9932, 10_000), Printed(9728, 10_000)]
+    figure = plots.sizes_that_fit(shares, 300, {98: "a tenth", 147: "15 %"})
+    told = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert told == ["147: 15 %"]  # both are counts of 147 images, not of 98
+    columns = audit.columns(load_published("rahman2021"))
+    figure = plots.room_for_accuracy(columns)
+    assert len(figure.axes[0].get_yticklabels()) == len(columns) > 0
+    assert plt.get_fignums() == []
