@@ -444,11 +444,15 @@ def findings(found: Sequence[Finding]) -> HTML:
             "It means": finding.means,
             "It does not mean": finding.does_not_mean,
         }
-        told = "".join(f"<dt>{name}</dt><dd>{escape(words)}</dd>" for name, words in lines.items())
+        told = {name: escape(words) for name, words in lines.items()}
+        if finding.details:
+            listed = "".join(f"<li>{escape(detail)}</li>" for detail in finding.details)
+            told["Result"] += f"<ul>{listed}</ul>"
+        rows = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in told.items())
         sure = finding.confidence
         cards.append(
             f'<div class="finding" data-confidence="{sure}"><p><strong>{escape(finding.kind)}'
-            f'</strong> <span class="confidence">{sure}</span></p><dl>{told}</dl></div>'
+            f'</strong> <span class="confidence">{sure}</span></p><dl>{rows}</dl></div>'
         )
     return HTML("".join(cards))
 
