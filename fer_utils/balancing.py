@@ -8,7 +8,7 @@ shows in its name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from imblearn.over_sampling import SMOTE
@@ -115,46 +115,51 @@ def share_with_train(balanced: BalancedFaces, split: splits.Split) -> dict[str, 
     }
 
 
-def _balance(data, targets: dict[str, int], seed: int, neighbours: int) -> BalancedFaces:
+def counts(before: FaceDataset, after: BalancedFaces) -> dict[str, dict[str, int]]:
+    """Images of each expression "before" and "after", and how many of the latter were "made"."""
+    found = (before.labels, after.labels, after.labels[after.made])
+    numbers = np.stack([np.bincount(labels, minlength=len(before.class_names)) for labels in found])
+    return {
+        name: dict(zip(("before", "after", "made"), column, strict=True))
+        for name, column in zip(before.class_names, numbers.T.tolist(), strict=True)
+    }
+
+
+def _balance(
+    data: FaceDataset, targets: dict[str, int], seed: int, neighbours: int
+) -> BalancedFaces:
     if isinstance(data, BalancedFaces):
         raise BalancingError(f"{data.name}: these images are balanced already")
-    counts = np.bincount(data.labels, minlength=len(data.class_names))
-    present = np.flatnonzero(counts)
+    images = np.bincount(data.labels, minlength=len(data.class_names))
+    present = np.flatnonzero(images)
     if missing := {data.class_names[k] for k in present} - set(targets):
         raise BalancingError(f"{data.name}: no number of images is given for {sorted(missing)[0]}")
     wanted = {int(k): targets[data.class_names[k]] for k in present}
     pixels = data.images.reshape(len(data), -1).astype(np.float32)
 
     rows = np.arange(len(data))
-    if above := {k: number for k, number in wanted.items() if counts[k] > number}:
+    if above := {k: number for k, number in wanted.items() if images[k] > number}:
         rows = _near_miss(pixels, data.labels, above)
     originals = data.subset(rows)
-    made, labels, parents = (
-        np.empty((0, *data.images.shape[1:]), np.uint8),
-        np.empty(0, np.int64),
-        np.empty((0, 2), np.int64),
-    )
-    if below := {k: number for k, number in wanted.items() if counts[k] < number}:
-        if (fewest := min(below, key=lambda k: counts[k])) is not None and (
-            counts[fewest] <= neighbours
-        ):
+    made = np.empty((0, pixels.shape[1]), np.uint8)
+    labels, parents = np.empty(0, np.int64), np.empty((0, 2), np.int64)
+    if below := {k: number for k, number in wanted.items() if images[k] < number}:
+        fewest = min(below, key=lambda k: images[k])
+        if images[fewest] <= neighbours:
             raise BalancingError(
-                f"{data.name}: {counts[fewest]} images of {data.class_names[fewest]}; to make more "
+                f"{data.name}: {images[fewest]} images of {data.class_names[fewest]}; to make more "
                 f"between {neighbours} neighbours takes {neighbours + 1}"
             )
         made, labels, parents = _smote(pixels[rows], originals.labels, below, seed, neighbours)
-        made, parents = made.reshape(-1, *data.images.shape[1:]), rows[parents]
-    kept = {entry.name: getattr(originals, entry.name) for entry in fields(FaceDataset)}
-    kept |= {"subjects": None, "sequences": None, "votes": None, "targets": None}
     return BalancedFaces(
-        **{
-            **kept,
-            "images": np.concatenate([originals.images, made]),
-            "labels": np.concatenate([originals.labels, labels]),
-            "split": None if data.split is None else np.full(len(rows) + len(made), "train"),
-        },
+        name=data.name,
+        images=np.concatenate([originals.images, made.reshape(-1, *data.images.shape[1:])]),
+        labels=np.concatenate([originals.labels, labels]),
+        class_names=data.class_names,
+        split=None if data.split is None else np.full(len(rows) + len(made), "train"),
+        hashes=data.hashes,
         made=np.repeat([False, True], [len(rows), len(made)]),
-        parents=np.concatenate([np.column_stack([rows, rows]), parents]),
+        parents=np.concatenate([np.column_stack([rows, rows]), rows[parents]]),
     )
 
 

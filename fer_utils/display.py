@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 from IPython.display import HTML
 
-from fer_utils import complexity
+from fer_utils import complexity, metrics
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select
 from fer_utils.estimates import Estimate, estimate
@@ -476,3 +476,96 @@ def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
         for label in labels[cell.column]:
             row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
     return table(list(rows.values()))
+
+
+def dropped(counts: dict[str, dict[str, dict[str, dict[str, int]]]]) -> HTML:
+    """How many images of each expression and part have no face that was found.
+
+    Args:
+        counts: of `detection.dropped`, by detector.
+    """
+    parts = {
+        f"{part}, {detector}": classes
+        for detector, told in counts.items()
+        for part, classes in told.items()
+    }
+    names = list(next(iter(parts.values())))
+    rows = []
+    for name in [*names, "all"]:
+        row = {"Expression": name}
+        for part, classes in parts.items():
+            chosen = classes.values() if name == "all" else [classes[name]]
+            images, lost = (sum(found[key] for found in chosen) for key in ("images", "dropped"))
+            row[part] = f"{lost:,} of {images:,} ({100 * lost / max(images, 1):.1f} %)"
+        rows.append(row)
+    return table(rows)
+
+
+def balanced(counts: dict[str, dict[str, dict[str, int]]], printed: dict | None = None) -> HTML:
+    """Images of each expression before and after balancing, and how many of them were made.
+
+    Args:
+        counts: of `balancing.counts`, by label.
+        printed: expression -> what a paper prints, before and after; None for nothing.
+    """
+    names = list(next(iter(counts.values()), printed))
+    rows = []
+    for name in names:
+        row = {"Expression": name}
+        if printed:
+            row |= {"Printed, before": printed[name][0], "Printed, after": printed[name][1]}
+        for label, told in counts.items():
+            row |= {f"{label}, {key}": told[name][key] for key in ("before", "after", "made")}
+        rows.append(row)
+    return table(rows)
+
+
+# What a record's parts are, in the order from the honest number to the easiest one.
+PARTS = {
+    "test": "private test",
+    "val": "validation, which chose the epoch",
+    "train": "training images",
+    "trained_on": "training images as balanced",
+}
+
+
+def parts_and_figures(
+    runs: Sequence[RunRecord], fields: Sequence[str], against: float | None = None
+) -> HTML:
+    """What the same networks score on each part and in each figure; percent, mean over seeds.
+
+    Args:
+        runs: records; those that agree in `fields` stand in one line a part.
+        fields: parameters that the lines name.
+        against: a published accuracy in percent; two columns then tell what is missing to it.
+    """
+    groups: dict[tuple, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.parameters.get(field) for field in fields), []).append(run)
+    rows = []
+    for values, group in groups.items():
+        for part, words in PARTS.items():
+            scored = [run.metrics[part] for run in group if part in run.metrics]
+            if not scored:
+                continue
+            precision = [metrics.macro_precision(np.array(s["confusion_matrix"])) for s in scored]
+            top1, element = (
+                100 * np.mean([s[figure] for s in scored])
+                for figure in ("accuracy", "elementwise_accuracy")
+            )
+            row = {
+                **dict(zip((field.capitalize() for field in fields), values, strict=True)),
+                "Scored on": words,
+                "Seeds": len(scored),
+                "Accuracy": f"{top1:.2f}",
+                "Recall": f"{100 * np.mean([s['balanced_accuracy'] for s in scored]):.2f}",
+                "Precision": f"{100 * np.mean(precision):.2f}",
+                "Element-wise accuracy": f"{element:.2f}",
+            }
+            if against is not None:
+                row |= {
+                    "Accuracy, to the printed": f"{against - top1:+.2f}",
+                    "Element-wise, to the printed": f"{against - element:+.2f}",
+                }
+            rows.append(row)
+    return table(rows)

@@ -15,6 +15,7 @@ from fer_utils.audit import Column, candidate_parts
 from fer_utils.comparison import Comparison
 from fer_utils.data_report import LabelNoise
 from fer_utils.datasets import FaceDataset
+from fer_utils.detection import Detections, crop_to_landmarks, resize_with_padding
 from fer_utils.records import RunRecord
 
 # Wong's palette: told apart by readers who do not see red and green.
@@ -360,4 +361,34 @@ def room_for_accuracy(columns: Sequence[Column]) -> Figure:
     )
     axis.grid(axis="y", visible=False)
     figure.legend(frameon=False, loc="outside upper center", ncols=len(parts), fontsize="small")
+    return _finished(figure)
+
+
+def detected(images: np.ndarray, detections: Detections, columns: int = 7) -> Figure:
+    """Faces with box and landmarks, the same cropped and padded, and images without a face.
+
+    Args:
+        images: uint8 (N, H, W, 1), at least one with a face.
+        detections: what was found in them.
+        columns: pictures in a row.
+    """
+    kept = np.flatnonzero(detections.found)[:columns]
+    lost = np.flatnonzero(~detections.found)[:columns]
+    figure, axes = plt.subplots(3, columns, figsize=(1.35 * columns, 4.4), layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "nearest"}
+    for column, row in enumerate(kept):
+        image, points = images[row, ..., 0], detections.landmarks[row]
+        left, top, right, bottom = detections.boxes[row]
+        axes[0, column].imshow(image, **grey)
+        axes[0, column].plot(*points.T, ".", color=ORANGE, markersize=2)
+        axes[0, column].add_patch(
+            plt.Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=BLUE)
+        )
+        axes[1, column].imshow(resize_with_padding(crop_to_landmarks(image, points)), **grey)
+    for column, row in enumerate(lost):
+        axes[2, column].imshow(images[row, ..., 0], **grey)
+    for axis, title in zip(axes[:, 0], ("found", "cropped, padded", "dropped"), strict=True):
+        axis.set_title(title, fontsize="small", fontweight="normal", loc="left")
     return _finished(figure)
