@@ -54,11 +54,11 @@ def done_file(run):
 
 
 def before_a_run(wildcards):
-    """The check of its data, and the run it starts from."""
+    """The check of its data, and the runs it starts from."""
     run = planned_run(wildcards)
     files = [str(grid.checked_data(run.dataset).relative_to(grid.ROOT))]
-    if run.first is not None:
-        files.append(done_file(planned()[run.first]))
+    files += [done_file(planned()[name]) for name in run.first]
+    files += [done_file(planned()[name]) for name in run.after if grid.is_to_run(planned()[name])]
     return ancient(files)
 
 
@@ -113,7 +113,6 @@ rule train:
         runtime=lambda wildcards, attempt: attempt
         * max(60, int(3 * (planned_run(wildcards).seconds or 0) / 60)),
         gpu=int(config.get("gpu", 0)),
-    retries: 2
     shell:
         "{PYTHON} tools/train.py {params.run:q} --threads {threads} --build {BUILD}"
         " --results {RESULTS:q} 2>&1"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -51,7 +52,8 @@ class Run:
         answers: what it is for, such as "Table II: Our model, Fer2013".
         cells: ids of the published cells whose own number it is.
         rank: 0 a published number itself, 1 what stands beside one, 2 an open detail.
-        first: name of the run that must be finished before, whose weights this one starts from.
+        first: names of the runs that must be finished before, whose weights this one starts from.
+        after: names of those that shorten it where they are made, too: the same with fewer epochs.
         code: hash of the chapter's entry points.
         seconds: expected, of one core; None where nothing tells.
         state: "recorded", "done" here but not in the records, "to run", or "absent" (its data).
@@ -66,7 +68,8 @@ class Run:
     answers: tuple[str, ...]
     cells: tuple[str, ...]
     rank: int
-    first: str | None = None
+    first: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     code: str = ""
     seconds: float | None = None
     state: str = "to run"
@@ -214,7 +217,7 @@ def smoke_runs(
             for key, value in run.parameters.items()
             if key not in dropped and value != chapter.parameters[key]
         }
-        given = {"epochs": 1, "images": images}
+        given = {"epochs": 1, "images": needs().get(run.paper, {}).get("smoke_images", images)}
         for seed in seeds:
             fields = {"dataset": "synthetic", **variant, **given, "seed": seed}
             request = _Request(run.paper, fields, 0, ["smoke"])
@@ -336,7 +339,9 @@ def _label(fields: dict) -> str:
     for key, value in fields.items():
         if key not in ("dataset", "protocol", "fold", "seed") and value is not None:
             words.append(value if isinstance(value, str) else f"{key.replace('_', '')}{value}")
-    return "-".join(filter(None, [*words, f"seed{fields['seed']}"]))
+    return "-".join(
+        re.sub(r"[^\w.]+", "_", word) for word in [*words, f"seed{fields['seed']}"] if word
+    )
 
 
 def _ordered(runs: dict[str, Run]) -> list[Run]:
@@ -344,8 +349,9 @@ def _ordered(runs: dict[str, Run]) -> list[Run]:
     ordered: dict[str, Run] = {}
 
     def put(run: Run) -> None:
-        if run.first is not None and run.first not in ordered:
-            put(runs[run.first])
+        for name in run.first + run.after:
+            if name not in ordered:
+                put(runs[name])
         ordered.setdefault(run.name, run)
 
     for run in sorted(runs.values(), key=lambda run: (run.rank, run.fields["seed"])):
@@ -368,43 +374,56 @@ def _fits(condition: dict[str, list], fields: dict) -> bool:
 
 
 def _add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
-    """Make a run wait for the one whose weights it starts from, which joins where it is not in."""
-    defaults = read_chapter(run.paper, root).parameters
-    complete = {**defaults, **run.fields}
-    for rule in needs(root).get(run.paper, {}).get("first", []):
-        if _fits(rule["for"], complete):
+    """Make a run wait for those it starts from, which join where they are not in the grid."""
+    chapter = read_chapter(run.paper, root)
+    complete = {**chapter.parameters, **run.fields}
+    waits: dict[str, list[str]] = {"first": [], "after": []}
+    for kind, names in waits.items():
+        for rule in needs(root).get(run.paper, {}).get(kind, []):
+            if not _fits(rule["for"], complete):
+                continue
             wanted = {**complete, **rule["run"]}
-            break
-    else:
-        return
-    for other in list(runs.values()):
-        own = {**defaults, **other.fields}
-        if other.paper == run.paper and all(
+            other = _like(wanted, run.paper, chapter, runs)
+            if other is None and kind == "first":
+                fields = {
+                    key: value
+                    for key, value in wanted.items()
+                    if value is not None and chapter.parameters.get(key) != value
+                }
+                fields = {**fields, "fold": wanted.get("fold"), "seed": run.fields["seed"]}
+                request = _Request(run.paper, fields, run.rank, [f"weights for {run.label}"])
+                other = _run(request, chapter, fields, root)
+                runs[other.name] = other
+                _add_first(other, runs, root)
+            if other is not None:
+                names.append(other.name)
+    runs[run.name] = replace(run, **{kind: tuple(names) for kind, names in waits.items()})
+
+
+def _like(wanted: dict, paper: str, chapter: Chapter, runs: dict[str, Run]) -> Run | None:
+    """The run with these parameters; None in either stands for the paper's own value."""
+    for run in runs.values():
+        own = {**chapter.parameters, **run.fields}
+        if run.paper == paper and all(
             own.get(key) == value or None in (value, own.get(key)) for key, value in wanted.items()
         ):
-            break
-    else:
-        fields = {key: value for key, value in wanted.items() if defaults.get(key) != value}
-        request = _Request(run.paper, fields, run.rank, [f"first weights for {run.dataset}"])
-        other = _run(request, read_chapter(run.paper, root), {**fields, "fold": None}, root)
-        runs[other.name] = other
-        _add_first(other, runs, root)
-    runs[run.name] = replace(run, first=other.name)
+            return run
+    return None
 
 
 def _with_first(runs: list[Run], root: Path) -> list[Run]:
     """Runs whose weights others start from are made again where their weights are not here."""
     by_name = {run.name: run for run in runs}
-    for run in reversed(runs):
-        run = by_name[run.name]
-        if run.state != "to run" or run.first is None:
-            continue
-        first = by_name[run.first]
-        if first.state == "absent":
-            by_name[run.name] = replace(run, state="absent", why=first.why)
-        elif first.state == "recorded" and not done_file(first, root).exists():
-            told = "recorded, but its weights are needed here"
-            by_name[run.first] = replace(first, state="to run", why=told)
+    for name in [run.name for run in reversed(runs)]:
+        run = by_name[name]
+        for first in map(by_name.get, run.first):
+            if run.state != "to run":
+                break
+            if first.state == "absent":
+                by_name[name] = replace(run, state="absent", why=first.why)
+            elif first.state == "recorded" and not done_file(first, root).exists():
+                told = "recorded, but its weights are needed here"
+                by_name[first.name] = replace(first, state="to run", why=told)
     return [by_name[run.name] for run in runs]
 
 

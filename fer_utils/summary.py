@@ -36,8 +36,8 @@ def summary(folder: str | Path = records.RESULTS, cache: Path | None = CACHE) ->
           (images);
         - n, accuracy, balanced_accuracy, macro_f1 of the test part and val_accuracy, fractions;
         - training, prediction (wall-clock seconds), device (dict), versions (dict);
-        - code, data, split, metrics (sha256 of each), loaded (of the data before any
-          preprocessing), sources (dict), entry_points (list), commit.
+        - code, data, split (sha256 of each), metrics (sha256 of each part's), loaded (of the data
+          before any preprocessing), sources (dict), entry_points (list), commit.
 
     Raises:
         RecordError: a file that is no record.
@@ -70,7 +70,6 @@ COLUMNS = (
 
 def _line(run: records.RunRecord, file: str) -> dict[str, Any]:
     test, val = run.metrics["test"], run.metrics["val"]
-    metrics = json.dumps(run.metrics, sort_keys=True).encode()
     return {
         "paper": run.paper,
         "run": run.run,
@@ -97,12 +96,16 @@ def _line(run: records.RunRecord, file: str) -> dict[str, Any]:
         "code": run.code.sha256,
         "data": run.data.sha256,
         "split": run.split.sha256,
-        "metrics": hashlib.sha256(metrics).hexdigest(),
+        "metrics": {part: _hash(scores) for part, scores in run.metrics.items()},
         "loaded": run.data.loaded,
         "sources": run.data.sources,
         "entry_points": list(run.code.entry_points),
         "commit": run.code.commit,
     }
+
+
+def _hash(scores: dict) -> str:
+    return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
 
 
 def _read(cache: Path | None) -> dict[str, dict]:

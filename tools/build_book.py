@@ -31,8 +31,7 @@ from pathlib import Path
 
 import yaml
 from execute import Failed, clock, execute, shown
-
-from workflow import Busy, locked, snakemake
+from jobs import Busy, locked, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"

@@ -16,10 +16,10 @@ from dataclasses import asdict
 
 import build_book
 from execute import ROOT
+from jobs import Busy, cores, locked, snakemake
 
 from fer_utils import grid
 from fer_utils.cli import table
-from workflow import Busy, cores, locked, snakemake
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def snakemake(
                     ]
                     show(f"{clock(spoke - started)}  {done}{', '.join(at_work)}")
         except BaseException:
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:

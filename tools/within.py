@@ -1,0 +1,195 @@
+"""Train for so many minutes, stop between epochs, pack what was made. For a machine that is lent.
+
+    python tools/within.py --minutes 50 --paper rahman2021 --pack home.tar.gz
+
+Makes the runs of the grid in the order of their value, as many as fit. What does not fit stops
+after a whole epoch and goes on from there when the same command is given again, here, or wherever
+the archive of `--checkpoints` was unpacked. A GPU is used where one is seen.
+At home:
+
+    tar xzf home.tar.gz --skip-old-files        in the project's folder
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from execute import ROOT, die_with_parent, how_far
+from jobs import Busy, locked
+
+from fer_utils import grid
+
+ENOUGH = 60  # seconds that have to be left for a run to be started at all
+
+
+@dataclass
+class Training:
+    """A run that is being made.
+
+    Args:
+        run: of the grid.
+        process: tools/train.py.
+        log: what its chapter says.
+        epoch: such as "4/20".
+        since: when that epoch began.
+        seconds: how long the longest whole epoch took; None before the first.
+    """
+
+    run: grid.Run
+    process: subprocess.Popen
+    log: Path
+    epoch: str | None = None
+    since: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
+
+    def look(self) -> bool:
+        """Whether an epoch has just ended, its checkpoint written."""
+        epoch = how_far(self.log).partition("epoch ")[2]
+        if not epoch or epoch == self.epoch:
+            return False
+        now, began = time.monotonic(), self.epoch is not None
+        if began:
+            self.seconds = max(self.seconds or 0, now - self.since)
+        self.epoch, self.since = epoch, now
+        return began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, required=True, help="in all, packing included")
+    parser.add_argument("--paper", help="one or several; left out: every paper with a chapter")
+    parser.add_argument("--table", help='such as "Table 5.1"; "open" for what papers leave open')
+    parser.add_argument("--seeds", help='such as "0 1 2", which is what it is when left out')
+    parser.add_argument("--only", nargs="*", default=[], help="runs whose names begin like these")
+    parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--threads", type=int, default=0, help="cores of each, 0 for all")
+    parser.add_argument("--pack", type=Path, help="archive of all records that were made here")
+    parser.add_argument("--checkpoints", action="store_true", help="pack unfinished runs, too")
+    options = parser.parse_args()
+    deadline = time.monotonic() + 60 * options.minutes - (10 if options.pack else 0)
+    build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
+    try:
+        runs = grid.chosen(options.paper, options.table, options.seeds, options.smoke)
+        with locked(ROOT / "build" / "grid.lock", "make reproduce"):
+            left = train(runs_to_make(runs, options.only, build), build, options, deadline)
+    except (grid.GridError, Busy) as error:
+        sys.exit(str(error))
+    if options.pack:
+        pack(options.pack, build, results_of(options), options.checkpoints)
+    if left:
+        print(f"{left} left; the same command goes on.", flush=True)
+
+
+def runs_to_make(runs: list[grid.Run], only: list[str], build: Path) -> list[grid.Run]:
+    """Those that are not recorded, in their order, each after the one it starts from."""
+    chosen = [
+        run
+        for run in runs
+        if grid.is_to_run(run) and (not only or run.name.startswith(tuple(only)))
+    ]
+    return [run for run in chosen if not (build / run.paper / run.name / "done.json").exists()]
+
+
+def results_of(options: argparse.Namespace) -> Path:
+    return ROOT / ("build/smoke-grid/records" if options.smoke else "results")
+
+
+def train(
+    waiting: list[grid.Run], build: Path, options: argparse.Namespace, deadline: float
+) -> int:
+    """Make runs until the time is up; how many are left."""
+    active: list[Training] = []
+    stopped = 0
+    try:
+        while waiting or active:
+            time_left = deadline - time.monotonic()
+            started = {training.run.name for training in active}
+            busy = {*started, *(run.name for run in waiting)}
+            ready = [run for run in waiting if busy.isdisjoint(run.first + run.after)]
+            if (
+                ready
+                and len(active) < options.at_once
+                and time_left > min(ENOUGH, 60 * options.minutes / 2)
+            ):
+                waiting.remove(ready[0])
+                active.append(start(ready[0], build, options))
+            elif not active:
+                break
+            time.sleep(0.3)
+            for training in list(active):
+                if training.process.poll() is not None:
+                    active.remove(training)
+                    stopped += training.process.returncode != 0
+                    continue
+                time_left = deadline - time.monotonic()
+                ended = training.look()
+                if time_left <= 0 or (ended and time_left < 1.1 * training.seconds):
+                    stop(training)
+                    whole = "after a whole epoch" if ended else "in the middle of an epoch"
+                    print(
+                        f"  {training.run.name}  stopped {whole}, in {training.epoch}", flush=True
+                    )
+                    active.remove(training)
+                    stopped += 1
+    finally:
+        for training in active:
+            stop(training)
+    return len(waiting) + stopped
+
+
+def start(run: grid.Run, build: Path, options: argparse.Namespace) -> Training:
+    print(f"  {run.name}  started", flush=True)
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), json.dumps(asdict(run))]
+    command += ["--build", str(build), "--results", str(results_of(options))]
+    command += ["--threads", str(options.threads)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, process_group=0, preexec_fn=die_with_parent, stderr=subprocess.STDOUT
+    )
+    return Training(run, process, build / run.paper / run.name / "running.log")
+
+
+def stop(training: Training) -> None:
+    """End a run and what it started; its checkpoints are whole at any moment."""
+    os.killpg(training.process.pid, signal.SIGTERM)
+    try:
+        training.process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(training.process.pid, signal.SIGKILL)
+        training.process.wait()
+
+
+def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
+    """One archive with the records made here, as they lie below the project's folder."""
+    done = {path.parent: json.loads(path.read_text()) for path in build.glob("*/*/done.json")}
+    files = []
+    for folder, told in done.items():
+        record = results / folder.parent.name / f"{told['run']}.json"
+        files += [path for path in (record, record.with_suffix(".npz")) if path.exists()]
+    finished = {told["run"] for told in done.values()}
+    if checkpoints:
+        for folder in build.glob("*/runs/*"):
+            if folder.name not in finished and (folder / "state.json").exists():
+                files.append(folder)
+    unfinished = archive.with_name(f".{archive.name}.part")
+    with tarfile.open(unfinished, "w:gz") as packed:
+        for path in files:
+            packed.add(path, path.relative_to(ROOT))
+    unfinished.replace(archive)
+    size = archive.stat().st_size / 2**20
+    print(f"{archive}: {len(done)} runs, {size:.1f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; the same command goes on from the last whole epochs.")
