@@ -192,6 +192,11 @@ def _labels(data: FaceDataset) -> np.ndarray:
     unlabelled = int(np.sum(data.labels < 0))
     if unlabelled:
         raise ValueError(f"{unlabelled} images of {data.name} have no label; take a subset first")
+    if getattr(data, "made", None) is not None:
+        raise ValueError(
+            f"{data.name} is balanced: images made from one original would stand in several parts; "
+            "split first, then balance the training part"
+        )
     return data.labels
 
 
