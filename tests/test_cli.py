@@ -65,14 +65,14 @@ def test_results_has_a_line_for_every_published_cell(results, capsys):
 def test_results_shows_what_was_reproduced_and_what_was_not_attempted(results, capsys, make_record):
     cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
     ((label, beside),) = cell.also.items()
-    for seed, correct in enumerate((6000, 6100)):
+    for seed, correct in enumerate((6000, 6300)):
         run = make_record(f"a-{seed}", correct=correct, n=10_000, seed=seed, **cell.select)
         records.write(run, None, None, results)
     records.write(make_record("b-0", correct=1234, n=10_000, **beside), None, None, results)
     assert main(["results", "--paper", PAPER]) == 0
     lines = capsys.readouterr().out.splitlines()
     at = next(k for k, line in enumerate(lines) if "65.32" in line)
-    assert "60.50" in lines[at]
+    assert "61.50" in lines[at]
     assert lines[at].split()[-2:] == ["2", "inconclusive"]
     assert label in lines[at + 1]
     assert "12.34" in lines[at + 1]
