@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from fer_utils import preprocessing, synthetic
 from fer_utils.preprocessing import flip_and_shift
 
 SIDE = 10
@@ -82,3 +84,99 @@ def test_every_move_up_to_the_bound_occurs_along_both_axes_and_none_beyond(shift
 def test_images_are_moved_by_four_pixels_at_most_unless_told():
     found = origins(augmented(), 4)
     assert np.abs(found[:, 1:]).max() == 4
+
+
+# ---- shift_rotate_zoom: what Keras' ImageDataGenerator does -------------------------------------
+
+FACES = synthetic.generate(count=40).images
+DRAWS = 3000
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """The tool that wang2023 names, with its parameters; it survives in Keras for old code."""
+    legacy = pytest.importorskip("keras.src.legacy.preprocessing.image")
+    return legacy.ImageDataGenerator(
+        width_shift_range=0.05, height_shift_range=0.05, rotation_range=10, zoom_range=0.3
+    )
+
+
+def parameters(monkeypatch, side=48):
+    """What shift_rotate_zoom draws for many images, one column each."""
+    drawn = {}
+
+    def keep(images, degrees, shifts, zooms):
+        drawn.update(theta=degrees, tx=shifts[:, 0], ty=shifts[:, 1])
+        drawn.update(zx=zooms[:, 0], zy=zooms[:, 1])
+        return images
+
+    monkeypatch.setattr(preprocessing, "transform", keep)
+    images = np.zeros((DRAWS, side, side, 1), np.uint8)
+    preprocessing.shift_rotate_zoom(images, np.random.default_rng(0))
+    return drawn
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # Keras' old code
+def test_the_same_parameters_give_the_image_of_keras_own_generator(generator):
+    rng = np.random.default_rng(0)
+    count = len(FACES)
+    degrees = rng.uniform(-10, 10, count)
+    shifts = rng.uniform(-2.4, 2.4, (count, 2))
+    zooms = rng.uniform(0.7, 1.3, (count, 2))
+    ours = preprocessing.transform(FACES, degrees, shifts, zooms).astype(float)
+    theirs = np.stack(
+        [
+            generator.apply_transform(
+                face.astype(np.float32),
+                {"theta": angle, "tx": x, "ty": y, "zx": zoom_x, "zy": zoom_y},
+            )
+            for face, angle, (x, y), (zoom_x, zoom_y) in zip(
+                FACES, degrees, shifts, zooms, strict=True
+            )
+        ]
+    )
+    assert np.abs(theirs - FACES).mean() > 10  # they do change
+    assert np.abs(ours - theirs).max() < 5  # grey values: rounding, and 1/32 of a pixel
+    assert np.abs(ours - theirs).mean() < 0.5
+
+
+@pytest.mark.parametrize("name", ["theta", "tx", "ty", "zx", "zy"])
+def test_parameters_are_drawn_as_keras_own_generator_draws_them(generator, monkeypatch, name):
+    ours = parameters(monkeypatch)[name]
+    np.random.seed(1)  # noqa: NPY002 - what the generator draws from
+    theirs = [generator.get_random_transform((48, 48, 1))[name] for _ in range(DRAWS)]
+    assert stats.ks_2samp(ours, theirs).pvalue > 0.01
+
+
+def test_height_and_width_are_drawn_apart(monkeypatch):
+    drawn = parameters(monkeypatch)
+    assert abs(np.corrcoef(drawn["zx"], drawn["zy"])[0, 1]) < 0.1
+    assert abs(np.corrcoef(drawn["tx"], drawn["ty"])[0, 1]) < 0.1
+
+
+def test_shifts_are_shares_of_the_side(monkeypatch):
+    assert 4.9 < np.abs(parameters(monkeypatch, side=100)["tx"]).max() <= 5
+
+
+def test_without_shift_rotation_and_zoom_the_images_stay():
+    options = {"shift": 0, "rotation": 0, "zoom": 0}
+    same = preprocessing.shift_rotate_zoom(FACES, np.random.default_rng(0), **options)
+    np.testing.assert_array_equal(same, FACES)
+    assert not np.shares_memory(same, FACES)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_channel_is_transformed_alike(channels):
+    images = np.repeat(FACES[:5], channels, axis=3)
+    images.flags.writeable = False  # as the memory-mapped data sets are
+    changed = preprocessing.shift_rotate_zoom(images, np.random.default_rng(0))
+    assert (changed.shape, changed.dtype) == (images.shape, np.uint8)
+    np.testing.assert_array_equal(changed, np.repeat(changed[..., :1], channels, axis=3))
+
+
+def test_the_same_generator_moves_faces_alike_and_another_does_not():
+    def moved(seed):
+        return preprocessing.shift_rotate_zoom(FACES, np.random.default_rng(seed))
+
+    np.testing.assert_array_equal(moved(3), moved(3))
+    assert (moved(3) != moved(4)).any()
