@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -266,8 +267,11 @@ def _cache(images: np.ndarray, detector: Detector) -> Path:
 
 
 def _read(folder: Path, start: int) -> np.ndarray | None:
-    path = folder / f"{start:07d}.npy"
-    return np.load(path) if path.exists() else None
+    """A piece found earlier; None where it was not, or cannot be read."""
+    try:
+        return np.load(folder / f"{start:07d}.npy")
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def _write(folder: Path, start: int, piece: np.ndarray) -> None:
@@ -280,7 +284,8 @@ def _write(folder: Path, start: int, piece: np.ndarray) -> None:
         temporary.write_bytes(content.getvalue())
         os.replace(temporary, folder / f"{start:07d}.npy")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         warnings.warn(f"{folder}: not cached ({error.strerror})", stacklevel=2)
 
 
