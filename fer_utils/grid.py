@@ -388,7 +388,8 @@ def _add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
                 fields = {
                     key: value
                     for key, value in wanted.items()
-                    if value is not None and chapter.parameters.get(key) != value
+                    if value is not None
+                    and (key == "dataset" or chapter.parameters.get(key) != value)
                 }
                 fields = {**fields, "fold": wanted.get("fold"), "seed": run.fields["seed"]}
                 request = _Request(run.paper, fields, run.rank, [f"weights for {run.label}"])

@@ -1,0 +1,197 @@
+"""The grid asks for what the published files ask for, and knows what is there already."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from fer_utils import grid, provenance
+from fer_utils.manifests import load_published
+from fer_utils.summary import COLUMNS
+
+PAPER = "yengikand2023"
+NOTHING = pd.DataFrame(columns=COLUMNS)
+
+
+def recorded(run: grid.Run, **changes) -> dict:
+    """A line of the summary for a run as it would be made now."""
+    chapter = grid.read_chapter(run.paper)
+    line = dict.fromkeys(COLUMNS) | {
+        "paper": run.paper,
+        "run": f"{run.label}-made",
+        "profile": run.profiles[0],
+        "seed": run.fields["seed"],
+        "created": "2026-01-01T00:00:00+00:00",
+        "parameters": {"learning_rate": 0.001, **run.fields},
+        "dataset": run.dataset,
+        "epochs": 20,
+        "trained_on": 28_709,
+        "training": 1000.0,
+        "prediction": 10.0,
+        "device": {"kind": "cpu"},
+        "versions": provenance.versions(),
+        "code": chapter.code,
+        "data": "0" * 64,
+        "metrics": {"test": "0" * 64},
+        "sources": {},
+        "entry_points": list(chapter.entry_points),
+    }
+    return line | changes
+
+
+def plan(*lines: dict, **options) -> list[grid.Run]:
+    table = pd.DataFrame(lines, columns=COLUMNS) if lines else NOTHING
+    return grid.plan([PAPER], recorded=table, **{"seeds": (0,), **options})
+
+
+@pytest.fixture
+def jaffe(monkeypatch, tmp_path):
+    """The first run on JAFFE, whose manifest knows no hash, with files where data would be."""
+    for name in ("jaffe/a.tiff", "fer2013/fer2013.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"something")
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    grid.data_key.cache_clear()
+    yield next(run for run in plan() if run.dataset == "jaffe")
+    grid.data_key.cache_clear()
+
+
+def test_every_entry_that_names_a_data_set_is_asked_for_by_a_run():
+    for paper in ("yengikand2023", "wang2023", "rahman2021", "nouisser2023"):
+        published = load_published(paper)
+        runs = grid.plan([paper], recorded=NOTHING, seeds=(0,))
+        asked = [cell.select for cell in published.cells if not cell.not_comparable]
+        asked += [fields for cell in published.cells for fields in cell.also.values()]
+        asked += [fields for detail in published.open for fields in detail.other.values()]
+        for fields in asked:
+            chosen = {key: fields[key] for key in fields if key not in grid.READING}
+            if "dataset" not in chosen:
+                continue
+            defaults = grid.read_chapter(paper).parameters
+            assert any(
+                all({**defaults, **run.fields}.get(key) == value for key, value in chosen.items())
+                for run in runs
+            ), (paper, fields)
+
+
+def test_one_run_answers_every_cell_that_it_can():
+    runs = grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
+    (short,) = (
+        run
+        for run in runs
+        if run.fields["model"] == "resnet18" and run.fields["epochs"] == 20 and run.rank == 0
+    )
+    table = next(table for table in load_published("rahman2021").tables if table.id == "Table 5.1")
+    same = [cell.id for cell in table.cells if cell.select.get("epochs") == 20]
+    assert set(same) <= set(short.cells)
+
+
+def test_folds_and_seeds_multiply_and_the_most_valuable_comes_first():
+    runs = plan(seeds=(0, 1))
+    assert [run.rank for run in runs] == sorted(run.rank for run in runs)
+    jaffe = [run for run in runs if run.dataset == "jaffe"]
+    assert {(run.fields["fold"], run.fields["seed"]) for run in jaffe} == {
+        (fold, seed) for fold in range(10) for seed in (0, 1)
+    }
+    assert len({run.name for run in runs}) == len(runs)
+
+
+def test_a_run_stands_after_the_one_it_starts_from_with_the_same_seed():
+    runs = plan(seeds=(0, 1))
+    place = {run.name: number for number, run in enumerate(runs)}
+    by_name = {run.name: run for run in runs}
+    small = [run for run in runs if run.dataset in ("ck48", "jaffe")]
+    assert small
+    for run in small:
+        (first,) = run.first
+        assert place[first] < place[run.name]
+        assert by_name[first].fields["seed"] == run.fields["seed"]
+        assert by_name[first].dataset == "fer2013"
+
+
+def test_a_run_joins_where_another_needs_its_weights():
+    runs = plan(table="table2-ours-ckplus")
+    assert "fer2013" in {run.dataset for run in runs}
+    assert any(run.answers[0].startswith("weights for ck48") for run in runs)
+
+
+def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
+    assert {run.rank for run in plan(table="open")} == {2}
+    assert {run.rank for run in plan(table="Table II")} == {0, 1}
+    with pytest.raises(grid.GridError, match="TABLE=Table IX: one of Section III"):
+        plan(table="Table IX")
+    with pytest.raises(grid.GridError, match="PAPER=smith2024: one of"):
+        grid.chosen("smith2024")
+    with pytest.raises(grid.GridError, match="SEEDS=first"):
+        grid.chosen(PAPER, seeds="first")
+
+
+def test_a_record_of_now_leaves_nothing_to_do(jaffe):
+    told = {run.name: run for run in plan(recorded(jaffe))}[jaffe.name]
+    assert (told.state, told.why) == ("recorded", f"{jaffe.label}-made")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"code": "1" * 64}, "its code or data have changed"),
+        ({"versions": provenance.versions() | {"keras": "0.1"}}, "made with keras 0.1, now "),
+        ({"profile": "reduced"}, "no record"),
+        ({"parameters": {"dataset": "jaffe", "fold": 0, "seed": 0, "epochs": 3}}, "no record"),
+    ],
+)
+def test_code_versions_profile_and_parameters_count(jaffe, changes, why):
+    told = {run.name: run for run in plan(recorded(jaffe, **changes))}[jaffe.name]
+    assert told.why.startswith(why)
+    assert told.state == "to run"
+
+
+def test_versions_of_the_other_framework_and_of_a_gpus_builds_do_not_count(jaffe):
+    for changes in (
+        {"versions": provenance.versions() | {"torch": "0.1", "python": "3.1"}},
+        {"versions": {"keras": "0.1"}, "device": {"kind": "cuda"}},
+    ):
+        told = {run.name: run for run in plan(recorded(jaffe, **changes))}[jaffe.name]
+        assert told.state == "recorded"
+
+
+def test_another_file_of_the_data_is_another_run(jaffe, tmp_path):
+    (tmp_path / "jaffe" / "a.tiff").write_bytes(b"another one")
+    grid.data_key.cache_clear()
+    assert jaffe.name not in {run.name for run in plan()}
+
+
+def test_absent_data_are_told_and_nothing_is_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    grid.data_key.cache_clear()
+    assert {run.state for run in plan()} == {"absent"}
+    grid.data_key.cache_clear()
+
+
+def test_cost_is_that_of_the_record_most_alike_in_proportion():
+    (run,) = (run for run in plan(table="table2-ours-fer2013") if run.rank == 0)
+    line = recorded(
+        replace(run, fields={**run.fields, "seed": 1}), training=1000.0, prediction=10.0
+    )
+    half = recorded(replace(run, fields={"dataset": "ck48", "seed": 1}), training=1.0)
+    told = {found.name: found for found in plan(line, half, table="table2-ours-fer2013")}
+    assert told[run.name].seconds == pytest.approx(1010)
+    assert {run.seconds for run in plan()} == {None}
+
+
+def test_a_limit_of_hours_leaves_out_what_takes_longer_or_nobody_knows():
+    (run,) = (run for run in plan(table="table2-ours-fer2013") if run.rank == 0)
+    run = replace(run, state="to run", seconds=3600.0)
+    assert grid.is_to_run(run)
+    assert grid.is_to_run(run, 1)
+    assert not grid.is_to_run(run, 0.9)
+    assert not grid.is_to_run(replace(run, seconds=None), 100)
+    assert not grid.is_to_run(replace(run, state="absent"))
+
+
+def test_smoke_runs_are_the_same_variants_on_synthetic_faces():
+    runs = grid.smoke_runs(plan(), (0, 1, 2))
+    assert len(runs) >= 12
+    assert {run.dataset for run in runs} == {"synthetic"}
+    assert {run.profiles for run in runs} == {("smoke",)}
+    assert {run.parameters.get("convolution") for run in runs} == {None, "normal", "spatial"}
