@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported where it is used: `--help` need not wait for it
     from fer_utils.comparison import Comparison
+    from fer_utils.estimates import Estimate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,27 +80,39 @@ def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
 
 
 def markdown(found: Sequence[Comparison]) -> str:
-    """The accuracies with a verdict, as README shows them."""
+    """Each paper's headline results with their verdicts, as README shows them."""
+    from fer_utils.manifests import load_published
+
     lines = [
         "| Paper | Table | Result | Published | Ours, 90 % interval | Runs | Verdict |",
         "|---|---|---|--:|--:|--:|---|",
     ]
     for comparison in found:
         cell, ours = comparison.cell, comparison.ours
-        if comparison.verdict is None or cell.metric == "multiplications":
+        if cell.id not in load_published(comparison.paper).headline:
             continue
-        told = f"{ours.mean:.2f}, {ours.low:.2f} to {ours.high:.2f}" if ours else "–"
-        runs = len(ours.runs) if ours else 0
         lines.append(
             f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} "
-            f"| {cell.printed} | {told} | {runs} | {comparison.verdict} |"
+            f"| {cell.printed} | {_told(ours, cell.unit)} | {len(ours.runs) if ours else 0} "
+            f"| {comparison.verdict} |"
         )
         lines += [
-            f"| | | *{label}* | | {other.mean:.2f}, {other.low:.2f} to {other.high:.2f}"
-            f" | {len(other.runs)} | |"
+            f"| | | *{label}* | | {_told(other, cell.unit)} | {len(other.runs)} | |"
             for label, other in comparison.also.items()
         ]
     return "\n".join(lines)
+
+
+def _told(ours: Estimate | None, unit: str) -> str:
+    """Mean and interval, such as "60.27, 58.90 to 61.64"."""
+    if ours is None:
+        return "–"
+    digits = _digits(unit)
+    return f"{ours.mean:.{digits}f}, {ours.low:.{digits}f} to {ours.high:.{digits}f}"
+
+
+def _digits(unit: str) -> int:
+    return 4 if unit == "fraction" else 2
 
 
 def _is_number(text: str) -> bool:
@@ -170,8 +183,11 @@ def _results(options: argparse.Namespace) -> int:
         elif ours is None:
             ours_told = ("", "", "", comparison.verdict)
         else:
-            interval = "" if ours.low == ours.high else f"{ours.low:.2f} to {ours.high:.2f}"
-            number = f"{ours.mean:,.0f}" if cell.unit == "multiplications" else f"{ours.mean:.2f}"
+            digits = _digits(cell.unit)
+            low, high = f"{ours.low:.{digits}f}", f"{ours.high:.{digits}f}"
+            interval = "" if ours.low == ours.high else f"{low} to {high}"
+            exact = cell.unit == "multiplications"
+            number = f"{ours.mean:,.0f}" if exact else f"{ours.mean:.{digits}f}"
             ours_told = (number, interval, len(ours.runs) or "", comparison.verdict)
         rows.append(
             (comparison.paper, comparison.table, cell.row, cell.column, cell.printed, *ours_told)
@@ -183,8 +199,7 @@ def _results(options: argparse.Namespace) -> int:
                 f"  {label}",
                 "",
                 "",
-                f"{other.mean:.2f}",
-                f"{other.low:.2f} to {other.high:.2f}",
+                *_told(other, cell.unit).split(", "),
                 len(other.runs),
                 "",
             )

@@ -454,6 +454,9 @@ class PublishedPaper(_Model):
     doi: str | None = None
     url: str | None = None
     framework: str
+    headline: tuple[Slug, ...] = Field(
+        (), description="the cells that its abstract is about, by id"
+    )
     tables: tuple[PublishedTable, ...]
     open: tuple[OpenDetail, ...] = Field((), description="what the paper does not say")
     matrices: tuple[PublishedMatrix, ...] = ()
@@ -470,6 +473,8 @@ class PublishedPaper(_Model):
         _refuse_duplicates("open detail", [detail.id for detail in self.open])
         _refuse_duplicates("claim", [claim.id for claim in self.claims])
         _refuse_duplicates("matrix", [matrix.id for matrix in self.matrices])
+        if missing := set(self.headline) - {cell.id for cell in self.cells}:
+            raise ValueError(f"headline of cells that are not there: {sorted(missing)}")
         unknown = {cell.dataset for cell in self.cells} - {None, *dataset_names()}
         if unknown:
             raise ValueError(f"data sets without a manifest: {sorted(unknown)}")
