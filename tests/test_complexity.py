@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from fer_utils import complexity
-from fer_utils.models import yengikand2023
+from fer_utils.models import nouisser2023, yengikand2023
 
 
 def test_the_paper_s_own_example():
@@ -91,3 +91,23 @@ def test_latency_is_the_median_of_the_timed_calls_alone(monkeypatch):
 def test_latency_of_real_work_is_positive():
     image = np.ones((48, 48, 1), np.uint8)
     assert complexity.latency(lambda batch: np.sort(batch, axis=None), image, repeats=3) > 0
+
+
+@pytest.mark.parametrize("value_dim", [None, 5])
+def test_multi_head_attention_counts_projections_scores_and_sums(value_dim):
+    query, value = keras.Input((5, 8)), keras.Input((7, 6))
+    layer = layers.MultiHeadAttention(num_heads=3, key_dim=4, value_dim=value_dim)
+    model = keras.Model([query, value], layer(query, value))
+    each = value_dim or 4
+    projections = 5 * 8 * 3 * 4 + 7 * 6 * 3 * 4 + 7 * 6 * 3 * each + 5 * 3 * each * 8
+    assert complexity.multiply_accumulates(model) == projections + 3 * 5 * 7 * (4 + each)
+
+
+def test_multiply_accumulates_of_mobilenet_are_those_of_its_convolutions():
+    model = nouisser2023.build()
+    expected, side, channels = 24 * 24 * 9 * 3 * 32, 24, 32
+    for filters, stride in nouisser2023.BLOCKS:
+        side //= stride
+        expected += side * side * channels * (9 + filters)
+        channels = filters
+    assert complexity.multiply_accumulates(model) == expected + 1024 * 7

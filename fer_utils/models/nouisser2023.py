@@ -29,7 +29,7 @@ VARIANTS = {
     "skips": {"skips": True},
     "attention": {"skips": True, "attention": True},
 }
-PARAMETERS = {"mobilenet": 3_236_039, "skips": 3_942_343, "attention": 16_132_039}
+PARAMETERS = {"mobilenet": 3_236_039, "skips": 3_942_343, "attention": 11_937_735}
 
 
 def build(
@@ -48,7 +48,7 @@ def build(
         skips: a skip connection around each depthwise-separable block.
         attention: multi-head self-attention on the output of each block.
         attention_from: the largest side of a map that gets attention; None for all maps, as the
-            paper says. At 48x48 the sides are 24, 12, 6, 3 and 2, and that of 24 alone costs more
+            paper says. At 48x48 the sides are 24, 12, 6 and 3, and that of 24 alone costs more
             than all the rest.
         weights: "imagenet" for those that Keras fetches, or the path of such a file (.h5 without
             the top). MobileNet's own layers then hold them and are frozen, batch normalization
@@ -68,8 +68,9 @@ def build(
     x = _normalized_relu(x, "conv1")  # 24x24x32
     for number, (filters, stride) in enumerate(BLOCKS, start=1):
         before = x
-        x = _separable_block(x, filters, stride, number)  # 24x24x64 ... 2x2x1024
-        if attention and x.shape[1] <= (attention_from or x.shape[1]):
+        x = _separable_block(x, filters, stride, number)  # 24x24x64 ... 1x1x1024
+        # OPEN: a map of one position is left out, where there is nothing to attend to.
+        if attention and 1 < x.shape[1] <= (attention_from or x.shape[1]):
             x = _attend(x, number)  # same shape
         if skips:
             x = _skip(before, x, stride, number)  # same shape
@@ -120,6 +121,8 @@ def _skip(before, after, stride: int, number: int):
     OPEN: Figure 7 alone shows where the skips go. Where shapes differ, a 1x1 convolution matches
     them, as in residual networks (he2016).
     """
+    if stride == 2:  # the block's windows are centred on positions 1, 3, 5, ...
+        before = layers.Cropping2D(((1, 0), (1, 0)), name=f"skip_{number}_crop")(before)
     if before.shape != after.shape:
         filters = after.shape[-1]
         before = layers.Conv2D(
