@@ -182,3 +182,57 @@ def test_figures_of_the_audit_are_drawn_and_closed():
     figure = plots.room_for_accuracy(columns)
     assert len(figure.axes[0].get_yticklabels()) == len(columns) > 0
     assert plt.get_fignums() == []
+
+
+def test_a_published_table_stands_beside_ours_column_by_column():
+    fields = CELL.model_dump() | {"unit": "fraction", "value": 0.9932, "printed": "0.9932"}
+    fields |= {"margin": 0.03}
+    ours = Estimate(0.98639, 0.96, 1.0, (0.98639,), 147, ("a",))
+    cells = [
+        PublishedCell(**fields | {"row": row, "column": column})
+        for row in ("full", "plain")
+        for column in ("FER+", "CK+")
+    ]
+    beside = [{}, {"by subject": OURS}, {}, {}]
+    found = [
+        Comparison("p", "Table 3", cell, ours, "inconclusive", "made", also)
+        for cell, also in zip(cells, beside, strict=True)
+    ]
+    cited = PublishedCell(**fields | {"row": "them", "kind": "cited", "margin": None})
+    found.append(Comparison("p", "Table 3", cited, None, None, "cited from elsewhere"))
+    rows = re.findall(r"<tr>(.*?)</tr>", display.side_by_side(found).data)
+    lines = [re.sub(r"<[^>]+>", "|", row).replace("\N{NO-BREAK SPACE}", " ") for row in rows]
+    head, full, plain = [[word for word in line.split("|") if word] for line in lines]
+    assert head == ["Setting", "FER+", "FER+, ours", "CK+", "CK+, ours", "CK+, by subject"]
+    assert full[:3] == ["full", "0.9932", "0.9864 (0.9600 to 1.0000)"]  # a third of a percent shows
+    assert full[-1].startswith("60.0000")
+    assert plain[-1] == "–"
+
+
+def test_a_diagram_has_every_box_and_arrow():
+    boxes = {"input": (0, 0), "1x1\nBN": (2, 1), "5x5": (2, -1), "sum": (4, 0)}
+    arrows = [("input", "1x1\nBN"), ("input", "5x5"), ("1x1\nBN", "sum"), ("input", "sum", "skip")]
+    (axis,) = plots.diagram(boxes, arrows).axes
+    assert [label.get_text() for label in axis.texts] == list(boxes)
+    assert len(axis.patches) == len(boxes) + len(arrows)
+
+
+def test_fractions_are_drawn_in_percent_beside_percents():
+    fields = CELL.model_dump() | {"unit": "fraction", "value": 0.6532, "printed": "0.6532"}
+    ours = Estimate(0.6, 0.585, 0.615, (0.59, 0.61), 100, ("a",))
+    found = [
+        Comparison("p", "Table", CELL, OURS, "not reproduced", "below"),
+        Comparison(
+            "p",
+            "Table",
+            PublishedCell(**fields | {"margin": 0.02}),
+            ours,
+            "not reproduced",
+            "below",
+        ),
+    ]
+    (axis,) = plots.against_paper(found).axes
+    drawn = [line.get_xdata() for line in axis.lines]
+    assert len(drawn) == 8
+    for percent, fraction in zip(drawn[:4], drawn[4:], strict=True):
+        np.testing.assert_allclose(fraction, percent)
