@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import torch
 from keras import layers
+from torch import nn
 
 from fer_utils import complexity
-from fer_utils.models import nouisser2023, yengikand2023
+from fer_utils.models import nouisser2023, rahman2021, yengikand2023
 
 
 def test_the_paper_s_own_example():
@@ -111,3 +113,47 @@ def test_multiply_accumulates_of_mobilenet_are_those_of_its_convolutions():
         expected += side * side * channels * (9 + filters)
         channels = filters
     assert complexity.multiply_accumulates(model) == expected + 1024 * 7
+
+
+# ---- PyTorch -----------------------------------------------------------------------------------
+
+
+def test_networks_in_torch_are_counted_as_they_run():
+    network = nn.Sequential(
+        nn.Conv2d(2, 8, 3, stride=2, padding=1),  # 5x5
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, (3, 1), groups=2),  # 3x5
+        nn.Flatten(),
+        nn.Linear(60, 7),
+    ).train()
+    image = np.zeros((10, 10, 2), np.uint8)
+    before = network[1].running_mean.clone()
+    network.insert(0, ToFloat())
+    found = complexity.torch_multiply_accumulates(network, image)
+    assert found == 25 * 8 * 9 * 2 + 15 * 4 * 3 * 4 + 60 * 7
+    assert network.training
+    assert torch.equal(network[2].running_mean, before), "counting must not train"
+    assert complexity.torch_multiply_accumulates(network, image) == found, "a hook stayed behind"
+
+
+class ToFloat(nn.Module):
+    def forward(self, images):
+        return images.float()
+
+
+def test_a_layer_in_torch_with_unknown_costs_is_refused():
+    network = nn.Sequential(ToFloat(), nn.PReLU())
+    with pytest.raises(ValueError, match="of a PReLU layer are not known"):
+        complexity.torch_multiply_accumulates(network, np.zeros((4, 4, 1), np.uint8))
+    network(torch.zeros(1, 1, 4, 4))  # and counts no longer
+
+
+@pytest.mark.parametrize(
+    ("model", "products"), [("resnet18", 1_814_073_344), ("vgg19", 19_632_062_464)]
+)
+def test_the_published_networks_cost_what_is_known_of_them(model, products):
+    with torch.device("meta"):  # shapes alone
+        network = rahman2021.build(1000, model=model, side=224, channels=3)
+    image = np.zeros((224, 224, 3), np.uint8)
+    assert complexity.torch_multiply_accumulates(network, image) == products

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from fer_utils import preprocessing, synthetic
-from fer_utils.preprocessing import flip_and_shift
+from fer_utils.preprocessing import crop_and_flip, flip_and_shift, ten_crops
 
 SIDE = 10
 # Every pixel of the picture has its own value, so where a copy comes from can be read off.
@@ -180,3 +180,73 @@ def test_the_same_generator_moves_faces_alike_and_another_does_not():
 
     np.testing.assert_array_equal(moved(3), moved(3))
     assert (moved(3) != moved(4)).any()
+
+
+# ---- rahman2021 --------------------------------------------------------------------------------
+
+FACE = np.arange(1, 12 * 12 + 1, dtype=np.uint8).reshape(1, 12, 12, 1)  # no pixel is black
+
+
+def cropped(count=2000, seed=0, **options):
+    images = np.repeat(FACE, count, axis=0)
+    return crop_and_flip(images, np.random.default_rng(seed), **options)
+
+
+def crop_origins(images, size, padding):
+    """(mirrored, down, right) of every crop: found by trying all that may be."""
+    padded = np.pad(FACE[0], ((padding, padding), (padding, padding), (0, 0)))
+    windows = {}
+    for down in range(len(padded) - size + 1):
+        for right in range(len(padded) - size + 1):
+            window = padded[down : down + size, right : right + size]
+            for mirrored in (False, True):
+                seen = window[:, ::-1] if mirrored else window
+                windows[seen.tobytes()] = (mirrored, down, right)
+    return np.array([windows[image.tobytes()] for image in images])  # KeyError: none of them
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_crops_come_from_everywhere_and_half_of_them_are_mirrored(padding):
+    images = cropped(size=8, padding=padding)
+    assert images.shape == (2000, 8, 8, 1)
+    assert images.dtype == np.uint8
+    assert images.flags.c_contiguous
+    mirrored, down, right = crop_origins(images, 8, padding).T
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.05)
+    for places in (down, right):
+        counts = np.bincount(places, minlength=5 + 2 * padding)
+        assert len(counts) == 5 + 2 * padding
+        assert counts.min() > 0.6 * 2000 / len(counts)
+    assert abs(np.corrcoef(down, right)[0, 1]) < 0.1
+    assert abs(np.corrcoef(mirrored, right)[0, 1]) < 0.1
+
+
+def test_the_border_of_a_padded_crop_is_black():
+    images = cropped(size=12, padding=3)
+    _, down, right = crop_origins(images, 12, 3).T
+    black = (images == 0).sum(axis=(1, 2, 3))
+    inside = (12 - np.abs(down - 3)) * (12 - np.abs(right - 3))
+    np.testing.assert_array_equal(black, 144 - inside)
+
+
+def test_crops_draw_from_what_they_are_given_and_leave_it_alone():
+    images = np.repeat(FACE, 5, axis=0)
+    before = images.copy()
+    first = crop_and_flip(images, np.random.default_rng(3), size=8)
+    np.testing.assert_array_equal(images, before)
+    np.testing.assert_array_equal(crop_and_flip(images, np.random.default_rng(3), size=8), first)
+    assert (crop_and_flip(images, np.random.default_rng(4), size=8) != first).any()
+
+
+def test_ten_crops_are_corners_and_centre_and_those_of_the_mirror_image():
+    faces = np.concatenate([FACE, FACE[:, ::-1]])
+    crops = ten_crops(faces, 8)
+    assert crops.shape == (2, 10, 8, 8, 1)
+    places = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]  # the order of torchvision's TenCrop
+    for face, found in zip(faces, crops, strict=True):
+        for number, (top, left) in enumerate(places):
+            expected = face[top : top + 8, left : left + 8]
+            np.testing.assert_array_equal(found[number], expected)
+            # A corner of the mirror image is the opposite corner, mirrored.
+            opposite = face[top : top + 8, 4 - left : 12 - left]
+            np.testing.assert_array_equal(found[number + 5], opposite[:, ::-1])
