@@ -11,13 +11,14 @@ from html import escape
 
 import numpy as np
 from IPython.display import HTML
+from statsmodels.stats.contingency_tables import mcnemar
 
 from fer_utils import complexity, metrics
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import DatasetManifest, OpenDetail
-from fer_utils.records import RunRecord
+from fer_utils.records import RunRecord, read_probabilities
 
 
 def table(rows: Sequence[dict], caption: str = "") -> HTML:
@@ -568,4 +569,33 @@ def parts_and_figures(
                     "Element-wise, to the printed": f"{against - element:+.2f}",
                 }
             rows.append(row)
+    return table(rows)
+
+
+def paired(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> HTML:
+    """Two models on the same test images: what one of them alone gets right, and McNemar's test.
+
+    Args:
+        pairs: recorded runs with their probabilities, scored on the same images.
+    """
+    rows = []
+    for first, second in pairs:
+        right = []
+        for run in (first, second):
+            probabilities, labels = read_probabilities(run)
+            right.append(probabilities.argmax(axis=1) == labels)
+        one, other = right
+        counts = np.array([[(a & b).sum() for b in (other, ~other)] for a in (one, ~one)])
+        rows.append(
+            {
+                "Model": first.parameters["model"],
+                "Against": second.parameters["model"],
+                "Epochs": first.parameters["epochs"],
+                "Seed": first.seed,
+                "It alone right": counts[0, 1],
+                "The other alone right": counts[1, 0],
+                "Points": f"{100 * (one.mean() - other.mean()):+.2f}",
+                "p": f"{mcnemar(counts, exact=True).pvalue:.3f}",
+            }
+        )
     return table(rows)

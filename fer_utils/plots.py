@@ -392,3 +392,49 @@ def detected(images: np.ndarray, detections: Detections, columns: int = 7) -> Fi
     for axis, title in zip(axes[:, 0], ("found", "cropped, padded", "dropped"), strict=True):
         axis.set_title(title, fontsize="small", fontweight="normal", loc="left")
     return _finished(figure)
+
+
+def confusions(matrices: dict[str, np.ndarray], names: Sequence[str], columns: int = 3) -> Figure:
+    """Confusion matrices beside each other, each row in percent of the images of its expression.
+
+    Args:
+        matrices: counts (K, K) by title, rows true; several runs may be added up.
+        names: the K expressions.
+        columns: matrices in a row.
+    """
+    columns = min(columns, len(matrices))
+    rows = -(-len(matrices) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.1 * columns + 0.6, 3.0 * rows + 0.6),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    for axis in axes.flat[len(matrices) :]:
+        axis.remove()
+    for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=False):
+        share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        sns.heatmap(
+            share,
+            annot=True,
+            fmt=".0f",
+            annot_kws={"size": 8},
+            cmap="Blues",
+            vmin=0,
+            vmax=100,
+            xticklabels=names,
+            yticklabels=names,
+            cbar=False,
+            square=True,
+            linewidths=0.5,
+            ax=axis,
+        )
+        axis.set_title(title, fontsize="small")
+        axis.tick_params(axis="x", rotation=60, labelsize="small")
+        axis.tick_params(axis="y", rotation=0, labelsize="small")
+    figure.supxlabel("predicted", fontsize="small")
+    figure.supylabel("true", fontsize="small")
+    return _finished(figure)
