@@ -407,9 +407,8 @@ def confusions(matrices: dict[str, np.ndarray], names: Sequence[str], columns: i
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(3.1 * columns + 0.6, 3.0 * rows + 0.6),
+        figsize=(3.1 * columns + 0.6, 3.6 * rows + 0.3),
         squeeze=False,
-        sharex=True,
         sharey=True,
         layout="constrained",
     )

@@ -23,6 +23,7 @@ from fer_utils.manifests import (
     load_manifest,
     load_published,
 )
+from fer_utils.models import rahman2021
 
 CELL = PublishedCell(
     id="made",
@@ -236,3 +237,72 @@ def test_fractions_are_drawn_in_percent_beside_percents():
     assert len(drawn) == 8
     for percent, fraction in zip(drawn[:4], drawn[4:], strict=True):
         np.testing.assert_allclose(fraction, percent)
+
+
+# ---- rahman2021 --------------------------------------------------------------------------------
+
+
+def recall_cells(expression, row, select=None):
+    """A printed recall and the word beside it, about the same runs."""
+    fields = {"row": row, "kind": "own", "dataset": "fer2013", "select": select or {"epochs": 20}}
+    recall = PublishedCell(
+        id="recall",
+        column="20 Epochs",
+        value=4,
+        printed="4%",
+        unit="percent",
+        metric="recall",
+        expression=expression,
+        **fields,
+    )
+    word = PublishedCell(
+        id="word",
+        column="Final Emotion Classified, 20 Epochs",
+        value=None,
+        printed="Angry",
+        unit="expression",
+        metric="most_frequent_prediction",
+        **fields,
+    )
+    return [Comparison("p", "Table 5.1", cell, None, None, "") for cell in (recall, word)]
+
+
+def test_recalls_stand_beside_the_most_frequent_prediction(make_record):
+    anger, happiness = [30, 10], [7, 1]
+    run = make_record(matrix=[anger, happiness], epochs=20)
+    html = text(display.expressions(recall_cells("happiness", "Happy"), [run]))
+    assert re.search(r"Happy\s+4%, Angry\s+12%, anger", html)
+    absent = recall_cells("happiness", "Happy", {"epochs": 300})
+    assert re.search(r"Happy\s+4%, Angry\s+–", text(display.expressions(absent, [run])))
+
+
+def test_models_are_compared_on_the_images_that_one_alone_gets_right(make_record, monkeypatch):
+    labels = np.arange(20) % 2
+    hits = {"one": np.arange(20) < 16, "two": np.isin(np.arange(20), [0, 1, 2, 3, 16])}
+
+    def probabilities(run):
+        predicted = np.where(hits[run.parameters["model"]], labels, 1 - labels)
+        return np.eye(2, dtype=np.float32)[predicted], labels
+
+    monkeypatch.setattr(display, "read_probabilities", probabilities)
+    one, two = (make_record(model=name, epochs=20) for name in ("one", "two"))
+    html = text(display.paired([(one, two)]))
+    # 12 against 1: twice the chance of at most one head in 13 throws, 2 * 14 / 2**13.
+    assert re.search(r"one\s+two\s+20\s+0\s+12\s+1\s+\+55\.00\s+0\.003", html)
+
+
+def test_sizes_of_networks_in_torch_stand_beside_those_published():
+    published = {"num_classes": 1000, "side": 224, "channels": 3}
+    image = np.zeros((48, 48, 1), np.uint8)
+    html = text(display.networks({"ResNet18": rahman2021.build}, image, published))
+    assert re.search(r"ResNet18\s+11,689,512\s+11,173,831\s+81,539,584\s+1\.00", html)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_confusion_matrices_stand_beside_each_other_in_percent(count):
+    matrices = {f"model {n}": np.array([[3, 1], [0, 5]]) for n in range(count)}
+    figure = plots.confusions(matrices, ["anger", "fear"])
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == list(matrices)
+    for axis in figure.axes:
+        assert [told.get_text() for told in axis.texts] == ["75", "25", "0", "100"]
