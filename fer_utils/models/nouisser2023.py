@@ -21,6 +21,9 @@ BLOCKS = (
     *((1024, 2), (1024, 1)),
 )
 HEADS, UNITS = 8, 64  # section 4.2
+# OPEN, from scratch only: a depthwise filter has 9 inputs. Keras' usual start counts those of all
+# channels, and the outputs then vary less than batch normalization can tell from nothing.
+NINE_INPUTS = keras.initializers.VarianceScaling(2.0, mode="fan_out")
 
 # The three models of Table 3 by name, as arguments of `build`, and the weights of each, trained
 # and not, with 7 classes; the paper prints no count. 3,228,864 of them are MobileNet's own.
@@ -89,7 +92,12 @@ def _separable_block(x, filters: int, stride: int, number: int):
         x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{number}")(x)
     padding = "valid" if stride == 2 else "same"
     x = layers.DepthwiseConv2D(
-        3, strides=stride, padding=padding, use_bias=False, name=f"conv_dw_{number}"
+        3,
+        strides=stride,
+        padding=padding,
+        depthwise_initializer=NINE_INPUTS,
+        use_bias=False,
+        name=f"conv_dw_{number}",
     )(x)
     x = _normalized_relu(x, f"conv_dw_{number}")
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"conv_pw_{number}")(x)
