@@ -11,6 +11,7 @@
 # --config paper=yengikand2023 table="Table II" seeds="0 1 2" hours=2   narrow the grid
 #          smoke=true      every variant for one short epoch on synthetic faces
 #          results=FOLDER  where records are kept; results/ unless smoke
+#          runs=FOLDER     where checkpoints are kept; unless said, beside the runs in build/
 #          gpu=1           GPUs a training takes
 #          profile=smoke   of the chapters
 
@@ -25,6 +26,7 @@ PYTHON = sys.executable
 SMOKE = str(config.get("smoke", "")).lower() in ("1", "true", "yes")
 BUILD = "build/smoke-grid" if SMOKE else "build/grid"
 RESULTS = config.get("results", "build/smoke-grid/records" if SMOKE else "results")
+RUNS = f"--runs '{config['runs']}'" if config.get("runs") else ""
 
 
 @cache
@@ -115,4 +117,4 @@ rule train:
         gpu=int(config.get("gpu", 0)),
     shell:
         "{PYTHON} tools/train.py {params.run:q} --threads {threads} --build {BUILD}"
-        " --results {RESULTS:q} 2>&1"
+        " --results {RESULTS:q} {RUNS} 2>&1"

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,9 @@ def execute(
 
     # papermill's metadata calls every cell completed when a kernel was killed: believe only its
     # exit status and the sentinel.
+    if status and shutil.disk_usage(running.parent).free < 2**20:
+        # What else is told was cut off by the same lack of room.
+        raise Failed(f"no space left on the disk of {shown(running.parent)}")
     errors = errors_in(running) if running.exists() else []
     if errors:
         raise Failed(errors[0].rstrip("."))  # it would render as a result, without a warning

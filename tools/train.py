@@ -28,13 +28,14 @@ from fer_utils import records
 from fer_utils.training.checkpoints import write_atomically
 
 
-def train(run: dict, build: Path, results: Path, threads: int) -> dict:
+def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> dict:
     """Execute a run's chapter and keep its record.
 
     Args:
         run: a `grid.Run` as a dict.
         build: such as build/grid.
         results: folder that the record joins.
+        runs: folder of the checkpoints.
         threads: cores for the training.
 
     Returns:
@@ -49,8 +50,8 @@ def train(run: dict, build: Path, results: Path, threads: int) -> dict:
         clear(folder)
         work = folder / "work"
         work.mkdir()
-        (build / run["paper"] / "runs").mkdir(exist_ok=True)
-        (work / "runs").symlink_to(Path("..", "..", "runs"))
+        runs.mkdir(parents=True, exist_ok=True)
+        (work / "runs").symlink_to(runs)
         parameters = {
             **run["parameters"],
             "output_dir": str(work),
@@ -174,11 +175,14 @@ def main() -> None:
     parser.add_argument("run", type=json.loads, help="a run of the grid, as JSON")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "grid")
     parser.add_argument("--results", type=Path, default=records.RESULTS)
+    parser.add_argument("--runs", type=Path, help="checkpoints of all papers, if not in BUILD")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     build, results = options.build.resolve(), options.results.resolve()
+    paper = options.run["paper"]
+    runs = (options.runs / paper if options.runs else build / paper / "runs").resolve()
     try:
-        done = train(options.run, build, results, options.threads)
+        done = train(options.run, build, results, runs, options.threads)
     except Failed as failure:
         sys.exit(f"  {options.run['paper']} {options.run['name']}  failed: {failure}.")
     told = f"accuracy {100 * done['accuracy']:.2f} %, {done['seconds'] / 60:.1f} min"

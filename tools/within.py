@@ -133,10 +133,9 @@ def train(
                 ended = training.look()
                 if time_left <= 0 or (ended and time_left < 1.1 * training.seconds):
                     stop(training)
-                    whole = "after a whole epoch" if ended else "in the middle of an epoch"
-                    print(
-                        f"  {training.run.name}  stopped {whole}, in {training.epoch}", flush=True
-                    )
+                    reached = training.epoch or "its first"
+                    where = "after a whole epoch, before" if ended else "within an epoch:"
+                    print(f"  {training.run.name}  stopped {where} {reached}", flush=True)
                     active.remove(training)
                     stopped += 1
     finally:
