@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -168,11 +169,26 @@ def commit(source: Path = SOURCE) -> dict:
 
 
 def device() -> dict:
-    """Processor, cores and memory, without a name that tells whose machine it is."""
+    """What computed: GPU if one was in use, processor, cores; without whose machine it is."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
             model = next(line.split(":", 1)[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         pass
-    return {"kind": "cpu", "model": model, "cores": os.cpu_count()}
+    found = {"kind": "cpu", "model": model, "cores": os.cpu_count()}
+    if gpu := _gpu():
+        found |= {"kind": "gpu", "gpu": gpu}
+    return found
+
+
+def _gpu() -> str | None:
+    """The name of the GPU that a framework already in memory computes on."""
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if (tensorflow := sys.modules.get("tensorflow")) and (
+        gpus := tensorflow.config.list_physical_devices("GPU")
+    ):
+        details = tensorflow.config.experimental.get_device_details(gpus[0])
+        return details.get("device_name", gpus[0].name)
+    return None

@@ -257,3 +257,22 @@ def test_without_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     assert commit(tmp_path) == {"commit": None, "modified": None}
     monkeypatch.setenv("PATH", "")
     assert commit(Path(provenance.SOURCE)) == {"commit": None, "modified": None}
+
+
+def test_a_gpu_in_use_is_named_and_one_that_is_not_there_is_not(monkeypatch):
+    from types import SimpleNamespace
+
+    def cuda(available):
+        return SimpleNamespace(
+            cuda=SimpleNamespace(
+                is_available=lambda: available, get_device_name=lambda: "a fast one"
+            )
+        )
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", cuda(True))
+    found = provenance.device()
+    assert (found["kind"], found["gpu"]) == ("gpu", "a fast one")
+    monkeypatch.setitem(sys.modules, "torch", cuda(False))
+    assert provenance.device()["kind"] == "cpu"
+    assert "gpu" not in provenance.device()
