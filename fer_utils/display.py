@@ -599,3 +599,44 @@ def paired(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> HTML:
             }
         )
     return table(rows)
+
+
+def costs(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> HTML:
+    """What the runs behind each published number cost, and all of them together.
+
+    A run that several numbers are read from is counted with each, and once in the last line.
+
+    Args:
+        comparisons: of one paper or of several; those without runs are left out.
+        recorded: the runs, of the same papers.
+    """
+    by_name = {run.run: run for run in recorded}
+    rows, every = [], {}
+    for found in comparisons:
+        own = {name: by_name[name] for name in found.ours.runs} if found.ours else {}
+        if own:
+            result = f"{escape(found.cell.row)}, {escape(found.cell.column)}"
+            place = {"Paper": found.paper, "Table": escape(found.table), "Result": result}
+            rows.append(place | _cost(list(own.values())))
+            every |= own
+    if not rows:
+        return table([])
+    return table([*rows, {"Paper": "all", "Table": "", "Result": ""} | _cost(list(every.values()))])
+
+
+def _cost(found: Sequence[RunRecord]) -> dict[str, object]:
+    """Seconds, devices and energy of some runs, as cells of a table."""
+    devices = {}
+    for run in found:
+        device = run.device
+        used = device.get("threads") or device.get("cores")
+        cores = f", {used} core{'' if used == 1 else 's'}" if device.get("kind") == "cpu" else ""
+        devices[f"{device.get('model') or device.get('kind', 'unknown')}{cores}"] = None
+    energy = [run.device.get("joules") for run in found]
+    return {
+        "Runs": len(found),
+        "Training, s": f"{sum(run.timings.get('training', 0) for run in found):,.0f}",
+        "Prediction, s": f"{sum(run.timings.get('prediction', 0) for run in found):,.1f}",
+        "Device": escape("; ".join(devices)),
+        "Energy, kJ": "not measured" if None in energy else f"{sum(energy) / 1000:,.1f}",
+    }

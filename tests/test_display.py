@@ -306,3 +306,17 @@ def test_confusion_matrices_stand_beside_each_other_in_percent(count):
     assert titles == list(matrices)
     for axis in figure.axes:
         assert [told.get_text() for told in axis.texts] == ["75", "25", "0", "100"]
+
+
+def test_costs_are_told_a_number_and_once_in_all(make_record):
+    runs = [make_record(name, seed=seed) for seed, name in enumerate("ab")]
+    gpu = {"kind": "cuda", "model": "a GPU", "joules": 2500.0}
+    runs.append(make_record("c").model_copy(update={"device": gpu}))
+    other = Estimate(60.0, 58.5, 61.5, (59.0,), 100, ("b",))
+    quick = Estimate(60.0, 58.5, 61.5, (59.0,), 100, ("c",))
+    found = [Comparison("p", "II", CELL, ours, "exceeded", "") for ours in (OURS, other, None)]
+    told = text(display.costs(found, runs))
+    assert "2   2   0.0   cpu, 2 cores   not measured" in re.sub(r" {2,}", "   ", told)
+    assert re.search(r"all\s+2\s+2 ", told)  # two runs of 1.25 s, though three are named
+    told = text(display.costs([Comparison("p", "II", CELL, quick, "exceeded", "")], runs))
+    assert re.search(r"1\s+1\s+0.0\s+a GPU\s+2.5", told)

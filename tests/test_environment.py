@@ -18,6 +18,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12")
+FOLDERS = ("notebooks", "tests", "tools", "workflow")  # beside the package
 
 # torch asks for these on its own where it was built for CUDA; a machine without a GPU wants none.
 CUDA = re.compile(r"^(nvidia-.*|cuda-.*|triton)$")
@@ -177,7 +178,7 @@ def modules_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("fer_utils", ["live"]), ("notebooks", [*EXTRAS]), ("tests", [*EXTRAS]), ("tools", [*EXTRAS])],
+    [("fer_utils", ["live"]), *((name, [*EXTRAS]) for name in FOLDERS)],
 )
 def test_everything_imported_is_declared_and_locked(folder, extras):
     allowed = {canonicalize_name(requirement.name) for requirement in declared(*extras)}
