@@ -88,6 +88,7 @@ rule runs:
 rule chapter:
     output: "build/notebooks/{name}.ipynb", "build/notebooks/{name}.json"
     params: profile=config.get("profile", "smoke")
+    retries: 0  # what fails on synthetic faces fails again
     threads: 1
     resources: mem_mb=3000, runtime=30
     shell: "{PYTHON} tools/build_book.py --chapter {wildcards.name} --profile {params.profile} 2>&1"
@@ -95,6 +96,7 @@ rule chapter:
 
 rule data:
     output: "build/grid/data/{dataset}-{key}.json"
+    retries: 0
     threads: 1
     resources: mem_mb=4000, runtime=30
     shell: "{PYTHON} tools/check_data.py {wildcards.dataset} {output} 2>&1"
