@@ -1,7 +1,7 @@
 # The short commands. Each sets up what it needs, and costs nothing where that is done already:
 #   make book    the chapters executed on the embedded synthetic faces, and the book built
 #   make test    everything that has to hold: style, unit tests, chapters, book, book tests
-#   make check   style and unit tests only
+#   make check   style and unit tests only, but for the slow ones
 #   make lab     JupyterLab on the chapters
 #   make setup   only .venv
 #   make clean   what the others generated, .venv excepted
@@ -43,9 +43,10 @@ style: setup
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ."; exit 1; }
 
+check: QUICK = -m "not slow"
 unit-tests: setup
 	@echo "Unit tests"
-	@$(BIN)/python -m pytest -q --ignore=tests/test_book.py
+	@$(BIN)/python -m pytest -q --ignore=tests/test_book.py $(QUICK)
 
 chapters-and-book: setup
 	@$(BIN)/python tools/build_book.py --profile smoke
@@ -71,5 +72,5 @@ setup:
 	  "make book PYTHON=/path/to/python3.11" >&2; exit 1
 
 clean:
-	rm -rf build .pytest_cache .ruff_cache .hypothesis
-	find fer_utils tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build .snakemake .pytest_cache .ruff_cache .hypothesis
+	find fer_utils tests tools workflow book -name __pycache__ -type d -prune -exec rm -rf {} +

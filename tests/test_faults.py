@@ -18,6 +18,7 @@ from tiny_project import PAPER, call, planned, start
 
 from fer_utils import records
 
+pytestmark = pytest.mark.slow
 SLOW = {"EPOCH_SECONDS": "0.5"}  # so that something can happen within an epoch
 
 

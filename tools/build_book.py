@@ -2,7 +2,6 @@
 
     python tools/build_book.py [--profile smoke]
     python tools/build_book.py --chapter data     one chapter alone, as Snakefile's rule does
-    python tools/build_book.py --pages            as `make book`, chapters one after another
 
 notebooks/<name>.ipynb   is executed by papermill with the parameters `profile` and `output_dir`;
                          its last cell writes <output_dir>/<name>.done.json
@@ -253,9 +252,7 @@ def main() -> None:
         default="smoke",
         help="smoke: the embedded synthetic faces, minutes; full: the data under FER_DATA, hours",
     )
-    alone = parser.add_mutually_exclusive_group()
-    alone.add_argument("--chapter", help="execute one chapter and build no book")
-    alone.add_argument("--pages", action="store_true", help="one chapter after another")
+    parser.add_argument("--chapter", help="execute one chapter and build no book")
     options = parser.parse_args()
     profile = options.profile
     if options.chapter:
@@ -263,17 +260,17 @@ def main() -> None:
         return
     try:
         with locked(BUILD / "book.lock", "make book"):
-            book(profile, at_once=not options.pages)
+            book(profile)
     except Busy as busy:
         sys.exit(str(busy))
 
 
-def book(profile: str, at_once: bool = True) -> None:
+def book(profile: str) -> None:
     """Execute what has changed, build the book, say where it is."""
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     print(f"Chapters ({profile} profile)", flush=True)
     changed = [notebook for notebook in notebooks if not is_current(notebook, profile)]
-    if at_once and len(changed) > 1:
+    if len(changed) > 1:
         chapters_at_once(changed, profile)
         executed = [BUILD / "notebooks" / notebook.name for notebook in notebooks]
     else:

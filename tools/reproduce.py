@@ -70,8 +70,14 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     def finished() -> int:
         return sum((build / run.paper / run.name / "done.json").exists() for run in to_do)
 
+    arguments = ["runs", *(["--config", *config] if config else [])]
+    first = [run for run in to_do if run.rank == 0]
+    if len(first) < len(to_do):  # the published numbers themselves come first
+        here = build.relative_to(ROOT)
+        arguments += ["--prioritize"]
+        arguments += [f"{here}/{run.paper}/{run.name}/done.json" for run in first]
     status = snakemake(
-        ["runs", *(["--config", *config] if config else [])],
+        arguments,
         running=build,
         jobs=len(to_do),
         finished=finished,
@@ -111,7 +117,9 @@ def listing(runs: list[grid.Run], hours: float | None) -> str:
     longer = [run for run in runs if run.state == "to run" and run not in to_do]
     if longer:
         cost = told(sum(run.seconds or 0 for run in longer))
-        lines.append(f"{len(longer)} left open, longer than {hours:g} hours: {cost} or more")
+        lines.append(
+            f"{len(longer)} left open, over {hours:g} hours or of unknown cost: {cost} or more"
+        )
     return "\n".join(lines)
 
 
