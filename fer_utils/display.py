@@ -270,13 +270,13 @@ def overview(comparisons: Sequence[Comparison]) -> HTML:
     """Every cell of every paper, to be sorted, filtered and taken along as CSV or JSON.
 
     Args:
-        comparisons: of any papers, cited cells included.
+        comparisons: of any papers, cited cells included; those with a verdict come first.
     """
     import itables
     import pandas as pd
     from itables.javascript import init_notebook_mode
 
-    rows = [flat(found) for found in comparisons]
+    rows = [flat(found) for found in sorted(comparisons, key=lambda found: not found.verdict)]
     frame = pd.DataFrame(rows)
     links = " ".join(
         f'<a class="fer-download" download="results.{kind}" href="data:{mime};base64,'
@@ -291,9 +291,7 @@ def overview(comparisons: Sequence[Comparison]) -> HTML:
             "Paper": [escape(row["paper"]) for row in rows],
             "Table": [escape(row["table"]) for row in rows],
             "Result": [escape(f"{row['row']}, {row['column']}") for row in rows],
-            "Data": [row["dataset"] or "" for row in rows],
             "Published": [escape(row["printed"]) for row in rows],
-            "±": ["" if row["margin"] is None else f"{row['margin']:g}" for row in rows],
             "Ours": ["" if row["ours"] is None else f"{row['ours']:g}" for row in rows],
             "90 %": [f"{row['low']:g} to {row['high']:g}" if row["runs"] else "" for row in rows],
             "Runs": [row["runs"] or "" for row in rows],
@@ -631,7 +629,8 @@ def _cost(found: Sequence[RunRecord]) -> dict[str, object]:
         device = run.device
         used = device.get("threads") or device.get("cores")
         cores = f", {used} core{'' if used == 1 else 's'}" if device.get("kind") == "cpu" else ""
-        devices[f"{device.get('model') or device.get('kind', 'unknown')}{cores}"] = None
+        name = device.get("gpu") or device.get("model") or device.get("kind", "unknown")
+        devices[f"{name}{cores}"] = None
     energy = [run.device.get("joules") for run in found]
     return {
         "Runs": len(found),

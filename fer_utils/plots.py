@@ -154,12 +154,14 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure:
         comparisons: cells in percent or fractions; those without runs are left out.
     """
     to_percent = {"percent": 1, "fraction": 100}
+    several = len({found.paper for found in comparisons}) > 1
     lines = []
     for found in comparisons:
         if found.ours is None or found.cell.unit not in to_percent:
             continue
         scale = to_percent[found.cell.unit]
         name = f"{found.cell.row}, {found.cell.column}"
+        name = f"{found.paper}: {name}" if several else name
         lines.append((name, found.ours, found.cell, scale, BLUE))
         lines += [(f"  {label}", other, None, scale, ORANGE) for label, other in found.also.items()]
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")
