@@ -38,6 +38,16 @@ class Run:
     model: Any
 
 
+def load_data(dataset: str, root: str | Path | None = None, **options: Any) -> FaceDataset:
+    """A data set that remembers what was loaded, whatever preprocessing makes of it.
+
+    Args:
+        dataset, root, options: see `datasets.load`.
+    """
+    data = load(dataset, root, **options)
+    return replace(data, loaded=records.array_hash(data.images, data.labels))
+
+
 def load_parts(
     dataset: str,
     protocol: Protocol,
@@ -62,8 +72,7 @@ def load_parts(
         ParameterError: a fold that the protocol does not have.
         DataError: the data are absent or not what they should be.
     """
-    data = load(dataset, root, **options)
-    data = replace(data, loaded=records.array_hash(data.images, data.labels))
+    data = load_data(dataset, root, **options)
     if protocol == "official":
         found = [splits.official(data)]
     elif protocol == "stratified":
