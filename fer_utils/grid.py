@@ -550,7 +550,8 @@ class _Recorded:
 
             table = summary(results, root / "build" / "summary.jsonl")
         self.root = root
-        self.rows = table.to_dict("records")
+        # pandas has made a number of what is missing, which counts as true.
+        self.rows = table.astype(object).where(table.notna(), None).to_dict("records")
         self.stale = _stale(self.rows)
         self.by_key: dict[tuple, list[dict]] = {}
         for row in self.rows:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from fer_utils import grid, provenance
-from fer_utils.manifests import load_published
+from fer_utils import grid, provenance, records
+from fer_utils.manifests import load_published, published_papers
 from fer_utils.summary import COLUMNS
 
 PAPER = "yengikand2023"
@@ -124,6 +124,22 @@ def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
         grid.chosen("smith2024")
     with pytest.raises(grid.GridError, match="SEEDS=first"):
         grid.chosen(PAPER, seeds="first")
+
+
+def test_committed_records_are_seen_as_the_verdicts_see_them():
+    recorded = {run.why for run in grid.plan() if run.state == "recorded"}
+    for paper in published_papers():
+        every = records.read_all(paper)
+        stale = records.stale(every)
+        assert recorded.isdisjoint(stale)
+        asked = [cell.select for cell in load_published(paper).cells if "dataset" in cell.select]
+        for run in records.latest(every):
+            counts = run.profile == "full" and run.seed in grid.SEEDS and run.run not in stale
+            answers = any(
+                all(run.parameters.get(key) == fields[key] for key in fields) for fields in asked
+            )
+            if counts and answers and run.versions == provenance.versions():
+                assert run.run in recorded, f"{run.run} would be made again"
 
 
 def test_a_record_of_now_leaves_nothing_to_do(jaffe):
