@@ -10,7 +10,7 @@ from functools import partial
 from html import escape
 
 import numpy as np
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 from statsmodels.stats.contingency_tables import mcnemar
 
 from fer_utils import complexity, metrics
@@ -48,6 +48,11 @@ def _is_number(value: object) -> bool:
     """Whether a cell is a number, or an interval or a sign that stands for one."""
     text = re.sub(r"<[^>]*>|\bto\b|[-–+±().,%\s]", "", "" if value is None else str(value))
     return not text or text.isdigit()
+
+
+def note(text: str) -> Markdown:
+    """A sentence where a table or a figure would stand."""
+    return Markdown(f"*{text}*")
 
 
 def badge(verdict: str | None) -> str:
