@@ -46,7 +46,7 @@ style: setup
 check: QUICK = -m "not slow"
 unit-tests: setup
 	@echo "Unit tests"
-	@$(BIN)/python -m pytest -q --ignore=tests/test_book.py $(QUICK)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/test_book.py $(QUICK)
 
 chapters-and-book: setup
 	@$(BIN)/python tools/build_book.py --profile smoke
