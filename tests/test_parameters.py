@@ -51,7 +51,7 @@ def test_the_strings_that_papermill_makes_are_converted(given, name, value):
         ({"seed": -1}, "seed = -1: input should be greater than or equal to 0."),
         ({"dropout": 1.5}, "dropout = 1.5: input should be less than or equal to 1."),
         ({"dataset": 3}, "dataset = 3: input should be a valid string."),
-        ({"profile": "fast"}, "profile = 'fast': input should be 'smoke', 'trial' or 'full'."),
+        ({"profile": "fast"}, "profile = 'fast': input should be 'smoke', 'trial', 'reduced' or 'full'."),
         ({"subject_split": "perhaps"}, "subject_split = 'perhaps': input should be a valid"),
         ({"dataset": ["fer2013"]}, "dataset = ['fer2013']: input should be a valid string."),
     ],
@@ -66,7 +66,7 @@ def test_a_wrong_parameter_is_named_with_all_that_is_allowed(given, sentence):
     assert list(allowed) == list(Chapter.model_fields)
     assert allowed["epochs"] == "integer at least 1 (left out: the paper's)"
     assert allowed["dropout"] == "number at least 0 at most 1 (rate of both layers)"
-    assert allowed["profile"].startswith("one of smoke, trial, full (")
+    assert allowed["profile"].startswith("one of smoke, trial, reduced, full (")
     assert allowed["dataset"] == "string"
     assert allowed["subject_split"] == "boolean"
 
