@@ -51,7 +51,10 @@ def test_the_strings_that_papermill_makes_are_converted(given, name, value):
         ({"seed": -1}, "seed = -1: input should be greater than or equal to 0."),
         ({"dropout": 1.5}, "dropout = 1.5: input should be less than or equal to 1."),
         ({"dataset": 3}, "dataset = 3: input should be a valid string."),
-        ({"profile": "fast"}, "profile = 'fast': input should be 'smoke', 'trial', 'reduced' or 'full'."),
+        (
+            {"profile": "fast"},
+            "profile = 'fast': input should be 'smoke', 'trial', 'reduced' or 'full'.",
+        ),
         ({"subject_split": "perhaps"}, "subject_split = 'perhaps': input should be a valid"),
         ({"dataset": ["fer2013"]}, "dataset = ['fer2013']: input should be a valid string."),
     ],
