@@ -126,7 +126,10 @@ def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
         grid.chosen(PAPER, seeds="first")
 
 
-def test_committed_records_are_seen_as_the_verdicts_see_them():
+def test_committed_records_are_seen_as_the_verdicts_see_them(monkeypatch, tmp_path):
+    monkeypatch.setenv(
+        "FER_DATA", str(tmp_path)
+    )  # or a run whose weights others need is to be made
     recorded = {run.why for run in grid.plan() if run.state == "recorded"}
     for paper in published_papers():
         every = records.read_all(paper)
