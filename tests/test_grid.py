@@ -126,10 +126,17 @@ def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
         grid.chosen(PAPER, seeds="first")
 
 
-def test_committed_records_are_seen_as_the_verdicts_see_them(monkeypatch, tmp_path):
-    monkeypatch.setenv(
-        "FER_DATA", str(tmp_path)
-    )  # or a run whose weights others need is to be made
+@pytest.fixture
+def without_data(monkeypatch, tmp_path):
+    """No data set at hand: with them, a recorded run whose weights others need is to be made."""
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    grid.data_key.cache_clear()
+    yield
+    grid.data_key.cache_clear()
+
+
+@pytest.mark.usefixtures("without_data")
+def test_committed_records_are_seen_as_the_verdicts_see_them():
     recorded = {run.why for run in grid.plan() if run.state == "recorded"}
     for paper in published_papers():
         every = records.read_all(paper)
