@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -126,9 +127,16 @@ def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figu
         names: the K expressions.
         title: above the figure.
     """
+    figure, axis = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+    _percent_of_rows(axis, matrix, names, names)
+    axis.set(xlabel="predicted", ylabel="true", title=title)
+    return _finished(figure)
+
+
+def _percent_of_rows(axis: Axes, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+    """Counts as a heat map, each row in percent of its sum."""
     matrix = np.asarray(matrix, dtype=float)
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure, axis = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
     sns.heatmap(
         share,
         annot=True,
@@ -136,15 +144,13 @@ def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figu
         cmap="Blues",
         vmin=0,
         vmax=100,
-        xticklabels=names,
-        yticklabels=names,
+        xticklabels=columns,
+        yticklabels=rows,
         cbar_kws={"label": "% of the row"},
         linewidths=0.5,
         ax=axis,
     )
-    axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.tick_params(axis="x", rotation=40)
-    return _finished(figure)
 
 
 def against_paper(comparisons: Sequence[Comparison]) -> Figure:
@@ -234,24 +240,9 @@ def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]
 
 def label_noise(noise: LabelNoise) -> Figure:
     """FER2013's labels against the taggers' first choice, each row in percent."""
-    matrix = np.array(noise.matrix, dtype=float)
-    share = 100 * matrix / matrix.sum(axis=1, keepdims=True)
     figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
-    sns.heatmap(
-        share,
-        annot=True,
-        fmt=".0f",
-        cmap="Blues",
-        vmin=0,
-        vmax=100,
-        xticklabels=noise.votes,
-        yticklabels=noise.labels,
-        cbar_kws={"label": "% of the row"},
-        linewidths=0.5,
-        ax=axis,
-    )
+    _percent_of_rows(axis, noise.matrix, noise.labels, noise.votes)
     axis.set(xlabel="first choice of ten taggers (FER+)", ylabel="label in FER2013")
-    axis.tick_params(axis="x", rotation=40)
     return _finished(figure)
 
 
