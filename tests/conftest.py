@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import trees
+from hypothesis import settings
 
 from fer_utils import provenance, records
 from fer_utils.datasets import FaceDataset
@@ -14,6 +15,9 @@ ENTRY_POINTS = ("fer_utils.metrics:score",)
 def pytest_configure(config):
     # Keras on TensorFlow turns its variables into arrays in a way that NumPy 2 deprecates.
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
+    # No test fails because a machine is busy.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def test_every_figure_fits_as_many_images_as_there_are_figures():
 # ---- accuracy by class -------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 7), min_size=2, max_size=3),
     st.sampled_from(RULES),
@@ -188,7 +188,7 @@ def test_accuracy_lies_in_the_range_that_mean_recall_leaves(matrix):
     assert low - 1e-9 <= accuracy <= high + 1e-9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(0, 4))
 def test_the_range_is_reached_where_whole_expressions_are_lost(supports, lost):
     lost = min(lost, len(supports))
@@ -238,7 +238,7 @@ def test_with_two_expressions_accuracy_and_recall_fix_the_precision(first, secon
     assert arithmetic.one_matrix(supports, *exact, (-1.0, precision - off)) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.floats(0.2, 8))
 def test_recall_and_precision_above_one_half_bound_top1_and_fix_elementwise(seed, k, sharpness):
     rng = np.random.default_rng(seed)

@@ -219,7 +219,7 @@ def words(finding):
 # ---- clean tables ------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 2))
 def test_a_clean_table_raises_nothing(seed):
     paper = read(clean_paper(seed))

@@ -255,7 +255,7 @@ def test_the_first_of_several_bad_rows_is_named(tmp_path, monkeypatch):
 
 @given(st.data())
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_one_wrong_byte_is_either_read_as_python_reads_it_or_refused(tmp_path, data):
     rows = [pixels for _, pixels, _ in trees.fer2013_table(3)]
@@ -473,7 +473,6 @@ VOTES = st.lists(st.integers(0, 9), min_size=10, max_size=10)
 
 
 @given(VOTES, st.sampled_from(ferplus.MODES), st.sampled_from([None, *ferplus.KEEP]))
-@settings(deadline=None)
 def test_a_target_is_a_distribution_that_peaks_at_the_label(votes, mode, keep):
     told = ferplus.vote_targets(np.array([votes]), mode, keep)
     if told.kept[0]:

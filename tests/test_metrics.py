@@ -106,7 +106,7 @@ def test_score_refuses_what_cannot_be_scored(labels, shape, message):
         score(np.array(labels, int), np.full(shape, 1 / 3), NAMES[:3])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), num_classes=st.integers(2, 8))
 def test_score_agrees_with_scikit_learn(seed, n, num_classes):
     rng = np.random.default_rng(seed)

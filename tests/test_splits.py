@@ -83,7 +83,7 @@ def test_official_parts_are_those_of_the_source():
     assert_partition(split, len(data))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     labels=st.lists(st.integers(0, 3), min_size=60, max_size=200),
     seed=st.integers(0, 2**32 - 1),
@@ -121,7 +121,7 @@ def people(draw):
     return FaceDataset("people", images, labels, ("a", "b", "c"), subjects=subjects)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=people(), folds=st.integers(2, 5), seed=st.integers(0, 1000))
 def test_subject_folds_partition_and_never_share_a_subject(data, folds, seed):
     made = splits.subject_kfold(data, folds, seed, val_fraction=0.2)
@@ -135,7 +135,7 @@ def test_subject_folds_partition_and_never_share_a_subject(data, folds, seed):
         assert set(data.labels[split.train]) == {0, 1, 2}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=people(), seed=st.integers(0, 1000))
 def test_leaving_one_subject_out_tests_everyone_once(data, seed):
     made = splits.leave_one_subject_out(data, seed)
