@@ -443,6 +443,19 @@ class PublishedMatrix(_Model):
         return self
 
 
+MyST = Annotated[
+    str, StringConstraints(min_length=1), Field(description="Markdown as the book's pages have it")
+]
+
+
+class Discussion(_Model):
+    """What we make of a paper, for its chapter and its report."""
+
+    easy: MyST
+    hard: MyST
+    believe: MyST
+
+
 class PublishedPaper(_Model):
     """What a paper printed, cell by cell, with the margins fixed before our runs."""
 
@@ -461,6 +474,9 @@ class PublishedPaper(_Model):
     open: tuple[OpenDetail, ...] = Field((), description="what the paper does not say")
     matrices: tuple[PublishedMatrix, ...] = ()
     claims: tuple[Claim, ...] = Field((), description="what it says of its own numbers")
+    report: Discussion | None = Field(
+        None, description="what was easy, what was hard, what we believe; None: not written yet"
+    )
 
     @property
     def cells(self) -> tuple[PublishedCell, ...]:

@@ -103,6 +103,14 @@ def test_published_tables_are_sound(paper):
         assert cell.margin is None or cell.margin_reason, f"{cell.id}: why this margin?"
 
 
+@pytest.mark.parametrize("paper", published_papers())
+def test_every_paper_has_its_discussion_without_headings_or_code(paper):
+    report = load_published(paper).report
+    for told in (report.easy, report.hard, report.believe):
+        assert told.endswith(".")
+        assert not any(line.startswith(("#", "```")) for line in told.splitlines())
+
+
 def cell(**changes):
     return {
         "id": "table2-ours-fer2013",
@@ -157,6 +165,22 @@ def test_a_published_cell_reads_back():
 def test_slips_in_a_published_cell_are_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         paper(cell(**changes))
+
+
+DISCUSSION = {"easy": "The data.", "hard": "The rest.", "believe": "Some of it."}
+
+
+def test_a_discussion_is_whole_or_absent():
+    raw = paper(cell()).model_dump()
+    assert PublishedPaper.model_validate(raw).report is None
+    assert PublishedPaper.model_validate(raw | {"report": DISCUSSION}).report.hard == "The rest."
+    for slip in (
+        {"easy": "The data.", "hard": "The rest."},
+        DISCUSSION | {"believe": ""},
+        DISCUSSION | {"believed": "All of it."},
+    ):
+        with pytest.raises(ValidationError, match="believe"):
+            PublishedPaper.model_validate(raw | {"report": slip})
 
 
 def test_thousands_separators_are_read():
