@@ -102,9 +102,9 @@ def estimate(
     persons = None
     if metric == "elementwise_accuracy":
         # Between K outputs of one image, which err together, and NK independent ones: the larger.
-        images = _binomial_error(mean, min(sizes))
+        images = binomial_error(mean, min(sizes))
     elif metric in ("accuracy", "recall"):
-        images = _binomial_error(mean, min(sizes))
+        images = binomial_error(mean, min(sizes))
         if metric == "accuracy" and part == "test" and all(run.persons for run in runs):
             of_persons, persons = _person_error(pooled)
             images = max(images, of_persons)
@@ -114,7 +114,7 @@ def estimate(
     df_images = np.inf if persons is None else persons - 1
     seeds = float(stats.sem(values)) if len(values) > 1 else 0.0
     error = float(np.hypot(images, seeds))
-    df = _welch_satterthwaite((images, df_images), (seeds, len(values) - 1))
+    df = welch_satterthwaite((images, df_images), (seeds, len(values) - 1))
     half = stats.t.ppf((1 + LEVEL) / 2, df) * error
     scale = 100 if unit == "percent" else 1
     return Estimate(
@@ -161,25 +161,35 @@ def _value(folds: Sequence[RunRecord], metric: str, expression, part: str) -> fl
     return float(OF_MATRIX[metric](matrix))
 
 
-def _binomial_error(share: float, number: int) -> float:
-    """Standard error of a share of `number` images, not 0 at 0 or 1 (Agresti and Coull)."""
+def binomial_error(share: float, number: int) -> float:
+    """Standard error of a share (0-1) of `number` images, not 0 at 0 or 1 (Agresti and Coull)."""
     adjusted = (share * number + 2) / (number + 4)
     return float(np.sqrt(adjusted * (1 - adjusted) / (number + 4)))
 
 
 def _person_error(pooled: Sequence[Sequence[RunRecord]]) -> tuple[float, int]:
-    """Standard error of the accuracy if people are drawn, and how many there are.
-
-    A person's share of right images, weighted by their number: the sandwich estimator of a
-    weighted mean is the ratio estimator of cluster sampling. The smallest part counts.
-    """
+    """Standard error of the accuracy if people are drawn, and how many there are."""
     errors = []
     for folds in pooled:
-        images = np.concatenate([run.persons["images"] for run in folds]).astype(float)
+        images = np.concatenate([run.persons["images"] for run in folds])
         right = np.concatenate([run.persons["correct"] for run in folds])
-        fitted = sm.WLS(right / images, np.ones_like(images), weights=images).fit(cov_type="HC1")
-        errors.append((float(fitted.bse[0]), len(images)))
+        errors.append((person_error(images, right), len(images)))
     return max(errors)
+
+
+def person_error(images: np.ndarray, total: np.ndarray) -> float:
+    """Standard error of a mean over images if people are drawn.
+
+    A person's mean, weighted by the number of images: the sandwich estimator of a weighted mean is
+    the ratio estimator of cluster sampling.
+
+    Args:
+        images: of each person, positive (P,).
+        total: what each person's images add up to, such as how many are right (P,).
+    """
+    images = np.asarray(images, float)
+    fitted = sm.WLS(total / images, np.ones_like(images), weights=images).fit(cov_type="HC1")
+    return float(fitted.bse[0])
 
 
 def _bootstrap_error(matrix: np.ndarray, figure) -> float:
@@ -190,7 +200,7 @@ def _bootstrap_error(matrix: np.ndarray, figure) -> float:
     return float(np.std(figure(drawn.reshape(DRAWS, *matrix.shape)), ddof=1))
 
 
-def _welch_satterthwaite(*parts: tuple[float, float]) -> float:
+def welch_satterthwaite(*parts: tuple[float, float]) -> float:
     """Degrees of freedom of a sum of variances, from (standard error, degrees of freedom)."""
     below = sum(error**4 / df for error, df in parts if error and df)
     return sum(error**2 for error, _ in parts) ** 2 / below if below else np.inf

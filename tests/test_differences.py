@@ -1,0 +1,162 @@
+"""Differences are paired where the images are the same, and hold the truth as often as they say."""
+
+from math import hypot, inf, sqrt
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from fer_utils import records
+from fer_utils.differences import of_estimates, of_part, of_runs, of_scores
+from fer_utils.estimates import Estimate
+
+Z = stats.norm.ppf(0.95)
+
+
+def test_numbers_of_different_images_add_their_variances():
+    before = Estimate(60.0, 59.0, 61.0, (60.0,), 100, standard_error=3.0, df=4.0)
+    after = Estimate(70.0, 69.0, 71.0, (70.0,), 100, standard_error=4.0, df=8.0)
+    found = of_estimates(before, after)
+    df = 5**4 / (3**4 / 4 + 4**4 / 8)
+    assert (found.mean, found.standard_error) == (10, 5)
+    assert found.df == pytest.approx(df)
+    half = stats.t(df).ppf(0.95) * 5
+    assert (found.low, found.high) == pytest.approx((10 - half, 10 + half))
+
+
+def test_only_images_on_which_two_scores_disagree_count():
+    """6 images gained and 2 lost of 100, by the formula of paired proportions."""
+    before = np.r_[np.zeros(6), np.ones(2), np.ones(92)]
+    after = np.r_[np.ones(6), np.zeros(2), np.ones(92)]
+    found = of_scores([before], [after])
+    gained, lost = 7 / 102, 3 / 102
+    error = sqrt((gained + lost - (gained - lost) ** 2) / 102)
+    assert found.mean == pytest.approx(4)
+    assert found.standard_error == pytest.approx(100 * error)
+    assert (found.low, found.high) == pytest.approx((4 - 100 * Z * error, 4 + 100 * Z * error))
+
+
+def test_scores_that_agree_everywhere_are_not_known_to_be_equal_for_ever():
+    found = of_scores([np.ones(50)], [np.ones(50)])
+    assert found.mean == 0
+    assert found.low < 0 < found.high
+
+
+def test_a_share_of_an_image_may_be_gained():
+    """Element-wise accuracies are shares of the outputs."""
+    found = of_scores([np.array([0.0, 1.0])], [np.array([0.5, 1.0])])
+    assert found.mean == 25
+    assert found.standard_error == pytest.approx(100 * np.std([0.5, 0, 1, -1]) / 2)
+
+
+def test_seeds_add_the_spread_of_their_differences():
+    before = [np.r_[np.ones(50), np.zeros(50)]] * 2
+    after = [np.r_[np.ones(60), np.zeros(40)], np.r_[np.ones(70), np.zeros(30)]]
+    found = of_scores(before, after)
+    one = of_scores(before[1:], after[1:])
+    assert found.mean == pytest.approx(15)
+    assert found.standard_error == pytest.approx(hypot(5, one.standard_error))
+    assert found.df < inf == one.df
+
+
+def test_a_paired_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        easy = rng.random(300)
+        before, after = easy < 0.6, (easy + rng.normal(0, 0.1, 300)) < 0.65
+        truth = 100 * (_share_after() - 0.6)
+        found = of_scores([before], [after])
+        held += found.low <= truth <= found.high
+    assert 0.86 < held / 400 < 0.95
+
+
+def _share_after():
+    """P(u + 0.1 z < 0.65) for u uniform on 0-1 and z normal."""
+    u = (np.arange(100_000) + 0.5) / 100_000
+    return stats.norm.cdf((0.65 - u) / 0.1).mean()
+
+
+def drawn(right, number):
+    share = (right + 2) / (number + 4)
+    return sqrt(share * (1 - share) / (number + 4))
+
+
+def test_what_is_left_out_moves_the_number_by_its_share():
+    """20 of 100 images left out, of which 19 are right; of the rest 40 are."""
+    found = of_part([(59, 100)], [(40, 80)])
+    assert found.mean == pytest.approx(50 - 59)
+    assert found.standard_error == pytest.approx(100 * 0.2 * hypot(drawn(40, 80), drawn(19, 20)))
+
+
+@pytest.mark.parametrize("kept", [(59, 100), (0, 0)])
+def test_something_is_left_out_and_something_kept(kept):
+    with pytest.raises(ValueError, match="some have to be left out"):
+        of_part([(59, 100)], [kept])
+
+
+# ---- two ways to train -------------------------------------------------------------------------
+
+
+def recorded(make_record, folder, name, right, **fields):
+    """A record whose stored probabilities are right where `right` says so."""
+    right = np.asarray(right, bool)
+    labels = np.zeros(len(right), np.int64)
+    probabilities = np.where(right[:, None], [0.9, 0.1], [0.2, 0.8]).astype(np.float32)
+    record = make_record(name, correct=int(right.sum()), n=len(right), **fields)
+    records.write(record, probabilities, labels, folder)
+    return records.read(folder / record.paper / f"{name}.json")
+
+
+def test_two_ways_to_train_are_compared_image_by_image(make_record, tmp_path):
+    before = np.r_[np.ones(30), np.zeros(10)]
+    after = np.r_[np.zeros(4), np.ones(36)]
+    runs = [
+        recorded(make_record, tmp_path, "a-0", before),
+        recorded(make_record, tmp_path, "b-0", after),
+    ]
+    found = of_runs(runs[:1], runs[1:], tmp_path)
+    assert found == of_scores([before], [after])
+    assert found.mean == pytest.approx(15)
+    table = [[26, 4], [10, 0]]
+    assert (found.low > 0) == (mcnemar(table, exact=False).pvalue < 0.1)
+
+
+def test_folds_of_a_seed_are_pooled_in_their_order(make_record, tmp_path):
+    wrong, right = np.zeros(10), np.ones(30)
+    before = [
+        recorded(make_record, tmp_path, f"a-{fold}", scores, fold=fold)
+        for fold, scores in enumerate((right, wrong))
+    ]
+    after = [
+        recorded(make_record, tmp_path, f"b-{fold}", scores, fold=fold)
+        for fold, scores in enumerate((right, np.ones(10)))
+    ]
+    found = of_runs(before, after[::-1], tmp_path)
+    assert found.mean == pytest.approx(25)
+    assert found == of_scores([np.r_[right, wrong]], [np.ones(40)])
+
+
+def test_people_count_where_they_are_known(make_record, tmp_path):
+    """All the 10 gained images show one of 4 people: less sure than 10 images of anybody."""
+    before, after = np.r_[np.ones(30), np.zeros(10)], np.ones(40)
+    persons = [{"images": [10] * 4, "correct": right} for right in ([10, 10, 10, 0], [10] * 4)]
+    runs = [
+        recorded(make_record, tmp_path, name, scores, persons=found)
+        for name, scores, found in zip("ab", (before, after), persons, strict=True)
+    ]
+    found = of_runs(runs[:1], runs[1:], tmp_path)
+    assert found.mean == pytest.approx(25)
+    assert found.standard_error > 2 * of_scores([before], [after]).standard_error
+    assert found.df == 3
+    assert found.low < 0 < found.high
+
+
+def test_runs_on_other_images_are_refused(make_record, tmp_path):
+    one = recorded(make_record, tmp_path, "a-0", np.ones(4))
+    other_seed = recorded(make_record, tmp_path, "a-1", np.ones(4), seed=1)
+    other_fold = recorded(make_record, tmp_path, "a-2", np.ones(4), fold=1)
+    for other in (other_seed, other_fold):
+        with pytest.raises(ValueError, match="not tested on the same images"):
+            of_runs([one], [other], tmp_path)
