@@ -141,7 +141,7 @@ def _paired_error(apart: np.ndarray) -> float:
     """Standard error of a mean difference (N,), with one image gained and one lost added.
 
     Source:
-        Bonett and Price 2012, the adjusted Wald interval of paired proportions; not 0 where no
+        bonett2012, the adjusted Wald interval of paired proportions; not 0 where no
         image differs.
     """
     return float(np.std([*apart, 1.0, -1.0]) / np.sqrt(len(apart) + 2))

@@ -1,0 +1,300 @@
+"""What moves a number while the network stays as it is, each step from records of runs.
+
+Every function takes records and gives steps: a number before one change, the number after it, and
+how far they lie apart. Where no run shows a step, there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from fer_utils import comparison, differences, records
+from fer_utils.data_report import DataReport, without_copies
+from fer_utils.differences import Difference
+from fer_utils.estimates import LEVEL, Estimate, estimate
+from fer_utils.manifests import load_published
+from fer_utils.records import RunRecord
+
+CHOSEN_ON_TEST = "epoch chosen on the test part"
+BEFORE_SPLIT = "balanced before the split"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change and the numbers before and after it, in percent.
+
+    Args:
+        paper: whose network it is.
+        runs: what they are called, their seed and fold left out.
+        what: is changed.
+        before, after: means over seeds.
+        difference: after less before.
+        seeds: how many.
+        images: behind the number after the change.
+    """
+
+    paper: str
+    runs: str
+    what: str
+    before: float
+    after: float
+    difference: Difference
+    seeds: int
+    images: int
+
+
+def groups(runs: Sequence[RunRecord], apart: Sequence[str] = ()) -> Iterator[list[RunRecord]]:
+    """Runs that differ in their seed and fold alone.
+
+    Args:
+        runs: of one or several papers.
+        apart: further parameters in which they may differ.
+    """
+    # Weights that a run starts from are named after the seed and the code that made them.
+    ignored = {"seed", "fold", "pretraining", "members", *apart}
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        same = {key: value for key, value in run.parameters.items() if key not in ignored}
+        found.setdefault(json.dumps([run.paper, same], sort_keys=True), []).append(run)
+    yield from found.values()
+
+
+def label(runs: Sequence[RunRecord]) -> str:
+    """What runs of one group are called: "ck48-subject_kfold-full-schedule"."""
+    return re.sub(r"(kfold|_out)\d+", r"\1", runs[0].run.split("-seed")[0])
+
+
+def seeds(runs: Sequence[RunRecord]) -> int:
+    return len({run.seed for run in runs})
+
+
+def which_accuracy(runs: Sequence[RunRecord], folder: Path = records.RESULTS) -> list[Step]:
+    """From top-1 to element-wise accuracy of the same predictions."""
+    steps = []
+    for group in groups(runs):
+        top1, elements = [], []
+        for seed in sorted({run.seed for run in group}):
+            folds = [records.read_probabilities(run, folder) for run in group if run.seed == seed]
+            top1.append(np.concatenate([p.argmax(axis=1) == labels for p, labels in folds]))
+            elements.append(np.concatenate([_right_outputs(*fold) for fold in folds]))
+        steps.append(
+            Step(
+                group[0].paper,
+                label(group),
+                "element-wise accuracy",
+                100 * float(np.mean([scores.mean() for scores in top1])),
+                100 * float(np.mean([scores.mean() for scores in elements])),
+                differences.of_scores(top1, elements),
+                len(top1),
+                len(top1[0]),
+            )
+        )
+    return steps
+
+
+def _right_outputs(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The share of each image's K outputs that are on the right side of one half (N,)."""
+    truth = np.eye(probabilities.shape[1], dtype=bool)[labels]
+    return ((probabilities > 0.5) == truth).mean(axis=1)
+
+
+def which_part(runs: Sequence[RunRecord]) -> list[Step]:
+    """From the test part to those that trained the network and chose its epoch."""
+    words = {
+        "val": "validation images, which chose the epoch",
+        "train": "training images",
+        "trained_on": "balanced training images",
+    }
+    steps = []
+    for group in groups([run for run in runs if "train" in run.metrics]):
+        for part, what in words.items():
+            if all(part in run.metrics for run in group):
+                steps.append(_between(group, what, accuracy(group), accuracy(group, part=part)))
+    return steps
+
+
+def what_chose_the_epoch(runs: Sequence[RunRecord], folder: Path = records.RESULTS) -> list[Step]:
+    """From the validation part to the test part, as the one that chose the epoch."""
+    steps = []
+    for group in groups(comparison.select(runs, {"contrast": CHOSEN_ON_TEST}, records.KEPT)):
+        pairs = [(twin, wrong) for wrong in group if (twin := _twin(wrong, runs))]
+        if pairs:
+            right, wrong = ([pair[which] for pair in pairs] for which in (0, 1))
+            found = differences.of_runs(right, wrong, folder)
+            steps.append(
+                _between(right, "the test part chooses", accuracy(right), accuracy(wrong), found)
+            )
+    return steps
+
+
+def _twin(wrong: RunRecord, runs: Sequence[RunRecord]) -> RunRecord | None:
+    """The same run under the right protocol."""
+    fields = {
+        key: value
+        for key, value in wrong.parameters.items()
+        if key not in ("contrast", "choose_on", "pretraining")
+    }
+    same = [run for run in runs if (run.paper, run.seed) == (wrong.paper, wrong.seed)]
+    return next(iter(comparison.select(same, fields, records.KEPT)), None)
+
+
+def by_person(runs: Sequence[RunRecord], paper: str) -> list[Step]:
+    """From a split by image to one that keeps people apart, for a paper's headline cells."""
+    published = load_published(paper)
+    steps = []
+    for cell in published.cells:
+        apart = cell.also.get("subjects kept apart")
+        if apart is None or cell.id not in published.headline:
+            continue
+        by_image, by_subject = (comparison.select(runs, fields) for fields in (cell.select, apart))
+        if by_image and by_subject:
+            numbers = accuracy(by_image), accuracy(by_subject)
+            steps.append(_between(by_image, "subjects kept apart", *numbers))
+    return steps
+
+
+def without_near_copies(runs: Sequence[RunRecord], report: DataReport | None) -> list[Step]:
+    """From FER2013's whole test part to its images without a near copy in training."""
+    steps = []
+    for group in groups(runs if report else ()):
+        kept = [without_copies(run, report) for run in group]
+        if all(kept):
+            steps.append(_of_part(group, "near copies left out", "test", kept))
+    return steps
+
+
+def which_labels(runs: Sequence[RunRecord]) -> list[Step]:
+    """From all test images of FER+ to those that a rule about its votes keeps."""
+    steps = []
+    for group in groups(runs):
+        for part in group[0].metrics:
+            if part.startswith("test_") and all(part in run.metrics for run in group):
+                scores = [run.metrics[part] for run in group]
+                if scores[0]["n"] < group[0].metrics["test"]["n"]:
+                    kept = [(score["correct"], score["n"]) for score in scores]
+                    rule = part.removeprefix("test_")
+                    steps.append(_of_part(group, f"only what {rule!r} keeps", "test", kept))
+    return steps
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far runs that differ in their seed alone lie apart, in percent and points.
+
+    Args:
+        paper, runs: as of a step.
+        values: one a seed.
+        deviation: standard deviation of one seed.
+        low, high: its 90 % interval, for values that are normally distributed.
+    """
+
+    paper: str
+    runs: str
+    values: tuple[float, ...]
+    deviation: float
+    low: float
+    high: float
+
+
+def over_seeds(runs: Sequence[RunRecord]) -> list[Spread]:
+    """The spread of every group with more than one seed."""
+    found = []
+    for group in groups(runs):
+        values = accuracy(group).values
+        if len(values) > 1:
+            deviation, df = float(np.std(values, ddof=1)), len(values) - 1
+            ends = [
+                deviation * float(np.sqrt(df / stats.chi2.ppf(share, df)))
+                for share in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+            ]
+            found.append(Spread(group[0].paper, label(group), values, deviation, *ends))
+    return found
+
+
+def towards_a_printed_number(
+    runs: Sequence[RunRecord], fields: dict, folder: Path = records.RESULTS
+) -> list[tuple[str, Estimate, Difference | None]]:
+    """From the test part's accuracy, one liberty after the other, each against the first number.
+
+    Args:
+        runs: of one paper.
+        fields: of the runs under the right protocol; `balancing` is "train".
+        folder: where the records' probabilities are.
+
+    Returns:
+        What is counted, ours, and how far it is from the first; without runs nothing.
+    """
+    honest = comparison.select(runs, {**fields, "balancing": "train"}, records.KEPT)
+    wrong = comparison.select(runs, {**fields, "contrast": BEFORE_SPLIT}, records.KEPT)
+    if not honest:
+        return []
+    first = accuracy(honest)
+    (element_wise,) = which_accuracy(honest, folder)
+    steps = [
+        ("top-1 on the private test part", first, None),
+        ("top-1 on the validation part, which chose the epoch", accuracy(honest, part="val")),
+        (
+            "element-wise on the private test part",
+            accuracy(honest, "elementwise_accuracy"),
+            element_wise.difference,
+        ),
+    ]
+    if all("train" in run.metrics for run in honest):
+        steps += [
+            ("top-1 on the training images", accuracy(honest, part="train")),
+            ("element-wise on them", accuracy(honest, "elementwise_accuracy", "train")),
+        ]
+    if wrong:
+        steps += [
+            ("top-1 on the test part of data balanced before the split", accuracy(wrong)),
+            ("element-wise on it", accuracy(wrong, "elementwise_accuracy")),
+        ]
+    return [
+        step if len(step) == 3 else (*step, differences.of_estimates(first, step[1]))
+        for step in steps
+    ]
+
+
+def accuracy(runs: Sequence[RunRecord], metric: str = "accuracy", part: str = "test") -> Estimate:
+    """In percent."""
+    return estimate(runs, metric, "percent", part=part)
+
+
+def _between(
+    runs: Sequence[RunRecord],
+    what: str,
+    before: Estimate,
+    after: Estimate,
+    difference: Difference | None = None,
+) -> Step:
+    return Step(
+        runs[0].paper,
+        label(runs),
+        what,
+        before.mean,
+        after.mean,
+        difference or differences.of_estimates(before, after),
+        seeds(runs),
+        after.n_test,
+    )
+
+
+def _of_part(
+    group: Sequence[RunRecord], what: str, part: str, kept: Sequence[tuple[int, int]]
+) -> Step:
+    whole = [(run.metrics[part]["correct"], run.metrics[part]["n"]) for run in group]
+    before, after = (
+        100 * float(np.mean([right / number for right, number in counts]))
+        for counts in (whole, kept)
+    )
+    difference = differences.of_part(whole, kept)
+    return Step(
+        group[0].paper, label(group), what, before, after, difference, seeds(group), kept[0][1]
+    )

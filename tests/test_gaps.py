@@ -1,0 +1,133 @@
+"""Every step compares the runs it says, and a step that no run shows is not there."""
+
+import numpy as np
+import pytest
+
+from fer_utils import gaps, records
+from fer_utils.data_report import read
+
+
+def recorded(make_record, folder, name, right, prediction=0.9, **fields):
+    """A record whose stored probabilities are right where `right` says so."""
+    right = np.asarray(right, bool)
+    labels = np.zeros(len(right), np.int64)
+    wrong = [1 - prediction, prediction]
+    probabilities = np.where(right[:, None], wrong[::-1], wrong).astype(np.float32)
+    fields.setdefault("correct", int(right.sum()))
+    record = make_record(name, n=len(right), **fields)
+    records.write(record, probabilities, labels, folder)
+    return records.read(folder / record.paper / f"{name}.json")
+
+
+def with_parts(run, **scores):
+    """The record with (correct, n) of further parts."""
+    parts = {
+        part: {
+            "n": n,
+            "correct": right,
+            "accuracy": right / n,
+            "elementwise_accuracy": right / n,
+            "confusion_matrix": [[right, n - right], [0, 0]],
+        }
+        for part, (right, n) in scores.items()
+    }
+    return run.model_copy(update={"metrics": {**run.metrics, **parts}})
+
+
+def test_runs_are_grouped_over_seeds_folds_and_the_weights_they_start_from(make_record):
+    runs = [
+        make_record("ck48-kfold0-a-seed0-1", dropout=0.1, fold=0, pretraining="x"),
+        make_record("ck48-kfold1-a-seed1-2", dropout=0.1, fold=1, seed=1, pretraining="y"),
+        make_record("ck48-kfold0-b-seed0-3", dropout=0.2, fold=0),
+        make_record("ck48-kfold0-a-seed0-4", dropout=0.1, fold=0, paper="wang2023"),
+    ]
+    found = list(gaps.groups(runs))
+    assert [[run.run[-1] for run in group] for group in found] == [["1", "2"], ["3"], ["4"]]
+    assert gaps.label(found[0]) == "ck48-kfold-a"
+    assert gaps.seeds(found[0]) == 2
+
+
+def test_both_accuracies_are_of_the_same_predictions(make_record, tmp_path):
+    """Unsure predictions of two expressions: what is wrong by top-1 is wrong in both outputs."""
+    runs = [
+        recorded(make_record, tmp_path, f"a-seed{seed}", np.arange(10) < 6 + seed, seed=seed)
+        for seed in (0, 1)
+    ]
+    (step,) = gaps.which_accuracy(runs, tmp_path)
+    assert (step.before, step.after) == (pytest.approx(65), pytest.approx(65))
+    assert step.difference.mean == 0
+    assert (step.seeds, step.images) == (2, 10)
+
+
+def test_an_output_below_one_half_counts_for_the_expression_that_is_not_there(
+    make_record, tmp_path
+):
+    """Right with a probability of .5: top-1 may be right, element-wise half of it."""
+    run = recorded(make_record, tmp_path, "a-seed0", np.ones(4), prediction=0.5)
+    (step,) = gaps.which_accuracy([run], tmp_path)
+    assert (step.before, step.after) == (100, 50)
+
+
+def test_only_runs_that_scored_their_training_images_show_the_parts(make_record):
+    plain = make_record("a-seed0", correct=20, n=40)
+    assert gaps.which_part([plain]) == []
+    steps = gaps.which_part([with_parts(plain, train=(90, 100), val=(30, 50))])
+    assert [step.after for step in steps] == [60, 90]
+    assert {step.before for step in steps} == {50}
+    assert steps[1].difference.mean == pytest.approx(40)
+
+
+def test_an_epoch_chosen_on_the_test_part_is_held_against_its_twin(make_record, tmp_path):
+    fields = {"fold": 0, "epochs": 20}
+    wrong_way = {**fields, "contrast": gaps.CHOSEN_ON_TEST, "pretraining": "other"}
+    right = recorded(make_record, tmp_path, "a-seed0", np.arange(10) < 5, **fields)
+    wrong = recorded(make_record, tmp_path, "b-seed0", np.arange(10) < 7, **wrong_way)
+    other = recorded(make_record, tmp_path, "c-seed1", np.ones(10), seed=1, **wrong_way)
+    (step,) = gaps.what_chose_the_epoch([right, wrong, other], tmp_path)
+    assert (step.before, step.after, step.seeds) == (50, 70, 1)
+    assert gaps.what_chose_the_epoch([wrong, other], tmp_path) == []
+
+
+def test_a_rule_about_votes_is_held_against_all_test_images(make_record):
+    run = make_record("a-seed0", correct=60, n=100, paper="wang2023")
+    run = with_parts(run, test_any=(60, 100), test_majority=(56, 80))
+    (step,) = gaps.which_labels([run])
+    assert step.what == "only what 'majority' keeps"
+    assert (step.before, step.after, step.images) == (60, pytest.approx(70), 80)
+    assert step.difference.mean == pytest.approx(10)
+
+
+def test_the_spread_of_seeds_is_a_standard_deviation_with_a_wide_interval(make_record):
+    runs = [
+        make_record(f"a-seed{seed}", correct=correct, n=100, seed=seed)
+        for seed, correct in enumerate((58, 60, 62))
+    ]
+    (spread,) = gaps.over_seeds([*runs, make_record("b-seed0", epochs=3)])
+    assert spread.values == pytest.approx((58, 60, 62))
+    assert spread.deviation == pytest.approx(2)
+    # chi-square with 2 degrees of freedom has its quantiles at -2 ln(1 - p)
+    ends = [2 * np.sqrt(2 / (-2 * np.log(1 - share))) for share in (0.95, 0.05)]
+    assert (spread.low, spread.high) == pytest.approx(ends)
+
+
+def test_liberties_start_from_the_honest_number(make_record, tmp_path):
+    fields = {"variant": "mobilenet"}
+    assert gaps.towards_a_printed_number([], fields, tmp_path) == []
+    honest = recorded(
+        make_record, tmp_path, "a-seed0", np.arange(10) < 4, balancing="train", **fields
+    )
+    wrong = {**fields, "balancing": "before_split", "contrast": gaps.BEFORE_SPLIT}
+    runs = [honest, recorded(make_record, tmp_path, "b-seed0", np.arange(10) < 8, **wrong)]
+    steps = gaps.towards_a_printed_number(runs, fields, tmp_path)
+    assert steps[0][1].mean == 40
+    assert steps[0][2] is None
+    assert all(step[2] is not None for step in steps[1:])
+    balanced = next(step for step in steps if "balanced before the split" in step[0])
+    assert balanced[1].mean == 80
+    assert balanced[2].mean == pytest.approx(40)
+
+
+def test_near_copies_are_left_out_only_where_they_are_counted(make_record):
+    run = make_record("a-seed0", data="ck48")
+    assert gaps.without_near_copies([run], read()) == []
+    assert gaps.without_near_copies([run], None) == []
