@@ -7,7 +7,7 @@
 #   make clean   what the others generated, .venv excepted
 #   make reproduce    the runs on real data that are not recorded yet, then the book; hours to weeks
 #        DRY=1                       list them with their cost and what they would change
-#        PAPER= TABLE= SEEDS= HOURS= fewer of them, see tools/reproduce.py
+#        PAPER= TABLE= SEEDS= ONLY= HOURS=   fewer of them, see tools/reproduce.py
 #   make test-slurm   the workflow on a SLURM cluster of one node, which it installs; Debian, as root
 
 .DEFAULT_GOAL := book
@@ -52,7 +52,8 @@ chapters-and-book: setup
 	@$(BIN)/python tools/build_book.py --profile smoke
 
 NARROWED = $(if $(PAPER),--paper "$(PAPER)") $(if $(TABLE),--table "$(TABLE)") \
-  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(HOURS),--hours "$(HOURS)") $(if $(DRY),--dry-run)
+  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(ONLY),--only "$(ONLY)") $(if $(HOURS),--hours "$(HOURS)") \
+  $(if $(DRY),--dry-run)
 
 reproduce: setup
 	@$(BIN)/python tools/reproduce.py $(NARROWED)

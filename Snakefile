@@ -9,6 +9,7 @@
 # what is there under that name is its result, and times of files mean nothing.
 #
 # --config paper=yengikand2023 table="Table II" seeds="0 1 2" hours=2   narrow the grid
+#          only="ck48-stratified"   runs whose names begin so, and those whose weights they start from
 #          smoke=true      every variant for one short epoch on synthetic faces
 #          results=FOLDER  where records are kept; results/ unless smoke
 #          runs=FOLDER     where checkpoints are kept; unless said, beside the runs in build/
@@ -38,8 +39,14 @@ def planned():
             table=config.get("table"),
             seeds=config.get("seeds"),
             smoke=SMOKE,
+            only=config.get("only"),
         )
     }
+
+
+@cache
+def preparations():
+    return {found.name: found for run in planned().values() for found in grid.preparations(run)}
 
 
 def planned_run(wildcards):
@@ -51,14 +58,28 @@ def planned_run(wildcards):
     return planned()[wildcards.name]
 
 
+def planned_preparation(wildcards):
+    if wildcards.name not in preparations():
+        raise WorkflowError(
+            f"{wildcards.name}: no run needs this preparation now; code, data or versions have "
+            "changed since the workflow was started. Start it again."
+        )
+    return preparations()[wildcards.name]
+
+
+def checked(dataset):
+    return str(grid.checked_data(dataset).relative_to(grid.ROOT))
+
+
 def done_file(run):
     return f"{BUILD}/{run.paper}/{run.name}/done.json"
 
 
 def before_a_run(wildcards):
-    """The check of its data, and the runs it starts from."""
+    """The check of its data, their preparation, and the runs it starts from."""
     run = planned_run(wildcards)
-    files = [str(grid.checked_data(run.dataset).relative_to(grid.ROOT))]
+    files = [checked(run.dataset)]
+    files += [str(grid.prepared_file(name).relative_to(grid.ROOT)) for name in run.prepared]
     files += [done_file(planned()[name]) for name in run.first]
     files += [done_file(planned()[name]) for name in run.after if grid.is_to_run(planned()[name])]
     return ancient(files)
@@ -100,6 +121,20 @@ rule data:
     threads: 1
     resources: mem_mb=4000, runtime=30
     shell: "{PYTHON} tools/check_data.py {wildcards.dataset} {output} 2>&1"
+
+
+# Once before all runs that start from the same arrays. Two at once, of two grids, wait for each other.
+rule prepare:
+    input: lambda wildcards: ancient(checked(planned_preparation(wildcards).dataset))
+    output: "build/grid/prepared/{name}.json"
+    params:
+        preparation=lambda wildcards: json.dumps(asdict(planned_preparation(wildcards))),
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=lambda wildcards, attempt: attempt
+        * max(60, int(3 * (planned_preparation(wildcards).seconds or 0) / 60)),
+    shell: "{PYTHON} tools/prepare.py {params.preparation:q} {output:q} --threads {threads} 2>&1"
 
 
 rule train:

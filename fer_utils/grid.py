@@ -8,6 +8,7 @@ data_manifests/published, and a chapter's parameters and entry points from its n
 from __future__ import annotations
 
 import ast
+import difflib
 import hashlib
 import json
 import re
@@ -24,6 +25,7 @@ from fer_utils import provenance, records
 from fer_utils.datasets import data_root
 from fer_utils.manifests import MANIFESTS, PublishedPaper, load_manifest, load_published
 from fer_utils.manifests import published_papers as published_papers_on_file
+from fer_utils.pixel_csv import cache_folder
 
 ROOT = records.RESULTS.parent
 SEEDS = (0, 1, 2)
@@ -54,6 +56,7 @@ class Run:
         rank: 0 a published number itself, 1 what stands beside one, 2 an open detail.
         first: names of the runs that must be finished before, whose weights this one starts from.
         after: names of those that shorten it where they are made, too: the same with fewer epochs.
+        prepared: names of the preparations that it finds in the cache.
         code: hash of the chapter's entry points.
         seconds: expected, of one core; None where nothing tells.
         state: "recorded", "done" here but not in the records, "to run", or "absent" (its data).
@@ -70,6 +73,7 @@ class Run:
     rank: int
     first: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    prepared: tuple[str, ...] = ()
     code: str = ""
     seconds: float | None = None
     state: str = "to run"
@@ -78,6 +82,32 @@ class Run:
     @property
     def dataset(self) -> str:
         return self.fields["dataset"]
+
+    @property
+    def label(self) -> str:
+        """The name without its hash, for people."""
+        return self.name.rpartition("-")[0]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Arrays that several runs start from, made once and then found in the cache.
+
+    Args:
+        name: another one as soon as function, settings, data, versions or cache change.
+        dataset: what is prepared.
+        call: the function that the chapter prepares with, such as "fer_utils.detection:preprocess".
+        settings: its arguments beside the data.
+        threads: the argument that takes the number of cores, where it has one.
+        seconds: expected, of one core; None where nothing tells.
+    """
+
+    name: str
+    dataset: str
+    call: str
+    settings: dict[str, Any]
+    threads: str | None = None
+    seconds: float | None = None
 
     @property
     def label(self) -> str:
@@ -116,6 +146,7 @@ def plan(
     *,
     table: str | None = None,
     seeds: Sequence[int] = SEEDS,
+    only: Sequence[str] = (),
     root: Path = ROOT,
     results: Path | None = None,
     recorded: Any = None,
@@ -127,6 +158,7 @@ def plan(
         table: of these papers one table alone, by its id or the id of one of its cells, or "open"
             for the open details.
         seeds: one run each.
+        only: beginnings of names, see `narrowed`.
         root: the project's folder.
         results: where the records are; None: `results` of the project.
         recorded: the table of `summary.summary`, where it has been read already.
@@ -136,7 +168,7 @@ def plan(
         by seed in each. A run comes after the one it starts from.
 
     Raises:
-        GridError: a paper or a table that does not exist.
+        GridError: a paper, a table or the beginning of a name that does not exist.
     """
     names = list(papers or [name for name in published_papers_on_file() if _notebook(name, root)])
     for name in names:
@@ -160,7 +192,7 @@ def plan(
                 runs[run.name] = run
     for run in list(runs.values()):
         _add_first(run, runs, root)
-    return _with_first([found.told(run) for run in _ordered(runs)], root)
+    return _with_first([found.told(run) for run in narrowed(_ordered(runs), only)], root)
 
 
 def chosen(
@@ -168,6 +200,7 @@ def chosen(
     table: str | None = None,
     seeds: str | int | None = None,
     smoke: bool = False,
+    only: str | None = None,
 ) -> list[Run]:
     """The grid as the words of a command line narrow it.
 
@@ -176,6 +209,7 @@ def chosen(
         table: see `plan`.
         seeds: such as "0 1 2", "0,1" or 0.
         smoke: the same variants as short runs on synthetic faces.
+        only: beginnings of runs' names, such as "ck48-stratified ck48-subject_kfold0".
 
     Raises:
         GridError: something that does not exist.
@@ -187,8 +221,43 @@ def chosen(
         raise GridError(f"SEEDS={seeds}: whole numbers, such as 0 1 2") from None
     if not told or min(told) < 0:
         raise GridError(f"SEEDS={seeds}: whole numbers from 0, such as 0 1 2")
-    runs = plan(papers, table=table, seeds=told)
-    return smoke_runs(runs, told) if smoke else runs
+    beginnings = str(only or "").replace(",", " ").split()
+    if smoke:
+        return narrowed(smoke_runs(plan(papers, table=table, seeds=told), told), beginnings)
+    return plan(papers, table=table, seeds=told, only=beginnings)
+
+
+def narrowed(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
+    """The runs whose names begin with one of these words, and those whose weights they start from.
+
+    Args:
+        runs: of the grid, in their order.
+        only: beginnings of names; none leaves the runs as they are.
+
+    Raises:
+        GridError: a word that no name begins with.
+    """
+    if not only:
+        return list(runs)
+    by_name = {run.name: run for run in runs}
+    for word in only:
+        if not any(name.startswith(word) for name in by_name):
+            labels = list(dict.fromkeys(run.label for run in runs))
+            alike = difflib.get_close_matches(word, labels, 3, 0.0)
+            told = f"a run's name begins like {', '.join(alike)}" if alike else "there is no run"
+            raise GridError(f"ONLY={word}: {told}")
+    kept: set[str] = set()
+    waiting = [name for name in by_name if name.startswith(tuple(only))]
+    while waiting:
+        name = waiting.pop()
+        if name not in kept:
+            kept.add(name)
+            waiting += by_name[name].first
+    return [
+        replace(run, after=tuple(name for name in run.after if name in kept))
+        for run in runs
+        if run.name in kept
+    ]
 
 
 def is_to_run(run: Run, hours: float | str | None = None) -> bool:
@@ -328,6 +397,7 @@ def _run(request: _Request, chapter: Chapter, fields: dict, root: Path) -> Run:
         answers=tuple(request.answers),
         cells=tuple(request.cells),
         rank=request.rank,
+        prepared=tuple(found.name for found in _preparations(request.paper, chapter, fields, root)),
         code=chapter.code,
     )
 
@@ -401,6 +471,53 @@ def _add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
     runs[run.name] = replace(run, **{kind: tuple(names) for kind, names in waits.items()})
 
 
+def preparations(run: Run, root: Path = ROOT) -> list[Preparation]:
+    """What has to be prepared before a run, in the order of workflow/grid.yaml."""
+    return _preparations(run.paper, read_chapter(run.paper, root), run.fields, root)
+
+
+def _preparations(paper: str, chapter: Chapter, fields: dict, root: Path) -> list[Preparation]:
+    complete = {**chapter.parameters, **fields}
+    found = []
+    for rule in needs(root).get(paper, {}).get("prepare", []):
+        if not _fits(rule["for"], complete):
+            continue
+        dataset = complete["dataset"]
+        settings = {key: complete[told] for key, told in rule["with"].items() if told != "threads"}
+        made_of = [
+            dataset,
+            _data_key(dataset, root),
+            rule["call"],
+            _call_hash(rule["call"]),
+            settings,
+            _versions("any"),
+            str(cache_folder()),
+        ]
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
+        words = [dataset, rule["call"].rpartition(":")[2], *map(str, settings.values())]
+        label = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)
+        images = sum(part.count or 0 for part in load_manifest(dataset).splits.values())
+        rate = rule.get("images_per_second")
+        found.append(
+            Preparation(
+                name=f"{label}-{digest}",
+                dataset=dataset,
+                call=rule["call"],
+                settings=settings,
+                threads=next(
+                    (key for key, told in rule["with"].items() if told == "threads"), None
+                ),
+                seconds=images / rate if rate and images else None,
+            )
+        )
+    return found
+
+
+@cache
+def _call_hash(call: str) -> str:
+    return provenance.code_hash((call,))
+
+
 def _like(wanted: dict, paper: str, chapter: Chapter, runs: dict[str, Run]) -> Run | None:
     """The run with these parameters; None in either stands for the paper's own value."""
     for run in runs.values():
@@ -431,6 +548,11 @@ def _with_first(runs: list[Run], root: Path) -> list[Run]:
 def done_file(run: Run, root: Path = ROOT) -> Path:
     """What the workflow writes last for a run."""
     return root / "build" / "grid" / run.paper / run.name / "done.json"
+
+
+def prepared_file(name: str, root: Path = ROOT) -> Path:
+    """What the workflow writes when a preparation is whole."""
+    return root / "build" / "grid" / "prepared" / f"{name}.json"
 
 
 def resources(run: Run, root: Path = ROOT) -> dict[str, int]:
@@ -563,7 +685,9 @@ class _Recorded:
         matching = [
             row
             for row in self.by_key.get(_key(run.paper, run.fields), [])
-            if row["profile"] in run.profiles and _has(row["parameters"], run.fields)
+            if row["profile"] in run.profiles
+            # A protocol that is wrong on purpose answers only who asks for it.
+            and _has(row["parameters"], {"contrast": None, **run.fields})
         ]
         reasons = [self._reason(run, row) for row in matching]
         if "" in reasons:

@@ -1,6 +1,8 @@
 """The grid asks for what the published files ask for, and knows what is there already."""
 
+import inspect
 from dataclasses import replace
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -146,7 +148,8 @@ def test_committed_records_are_seen_as_the_verdicts_see_them():
         for run in records.latest(every):
             counts = run.profile == "full" and run.seed in grid.SEEDS and run.run not in stale
             answers = any(
-                all(run.parameters.get(key) == fields[key] for key in fields) for fields in asked
+                all(run.parameters.get(key) == fields.get(key) for key in (*fields, "contrast"))
+                for fields in asked
             )
             if counts and answers and run.versions == provenance.versions():
                 assert run.run in recorded, f"{run.run} would be made again"
@@ -164,10 +167,14 @@ def test_a_record_of_now_leaves_nothing_to_do(jaffe):
         ({"versions": provenance.versions() | {"keras": "0.1"}}, "made with keras 0.1, now "),
         ({"profile": "reduced"}, "no record"),
         ({"parameters": {"dataset": "jaffe", "fold": 0, "seed": 0, "epochs": 3}}, "no record"),
+        ({"contrast": "epoch chosen on the test part"}, "no record"),
     ],
 )
-def test_code_versions_profile_and_parameters_count(jaffe, changes, why):
-    told = {run.name: run for run in plan(recorded(jaffe, **changes))}[jaffe.name]
+def test_code_versions_profile_parameters_and_contrast_count(jaffe, changes, why):
+    line = recorded(jaffe, **{key: value for key, value in changes.items() if key != "contrast"})
+    if "contrast" in changes:
+        line["parameters"] |= changes
+    told = {run.name: run for run in plan(line)}[jaffe.name]
     assert told.why.startswith(why)
     assert told.state == "to run"
 
@@ -221,3 +228,64 @@ def test_smoke_runs_are_the_same_variants_on_synthetic_faces():
     assert {run.dataset for run in runs} == {"synthetic"}
     assert {run.profiles for run in runs} == {("smoke",)}
     assert {run.parameters.get("convolution") for run in runs} == {None, "normal", "spatial"}
+
+
+def test_what_is_prepared_before_runs_is_what_their_chapter_calls():
+    for paper, told in grid.needs().items():
+        for rule in told.get("prepare", []):
+            chapter = grid.read_chapter(paper)
+            assert rule["call"] in chapter.entry_points
+            module, _, name = rule["call"].partition(":")
+            arguments = inspect.signature(getattr(import_module(module), name)).parameters
+            assert rule["with"].keys() <= arguments.keys()
+            assert set(rule["with"].values()) <= chapter.parameters.keys()
+
+
+def test_runs_with_the_same_settings_share_a_preparation_and_others_have_none():
+    runs = grid.plan(["nouisser2023"], recorded=NOTHING, seeds=(0, 1))
+    by_detector = {}
+    for run in runs:
+        by_detector.setdefault(run.fields["faces"], set()).add(run.prepared)
+    assert by_detector.pop("none") == {()}
+    assert {len(names) for names in by_detector.values()} == {1}
+    assert len(set.union(*by_detector.values())) == len(by_detector) == 2
+    (hog,) = grid.preparations(next(run for run in runs if run.fields["faces"] == "hog"))
+    assert (hog.label, hog.settings) == ("fer2013-preprocess-hog", {"detector": "hog"})
+    assert hog.seconds == pytest.approx(35_887 / 400)
+    assert not any(run.prepared for run in grid.smoke_runs(runs))
+
+
+def test_another_cache_or_file_of_the_data_is_prepared_again(monkeypatch, tmp_path):
+    def name():
+        grid.data_key.cache_clear()
+        runs = grid.plan(["nouisser2023"], recorded=NOTHING, seeds=(0,))
+        return runs[0].prepared
+
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    names = [name()]
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    names.append(name())
+    (tmp_path / "fer2013").mkdir()
+    (tmp_path / "fer2013" / "fer2013.csv").write_bytes(b"something")
+    names.append(name())
+    grid.data_key.cache_clear()
+    assert len(set(names)) == 3
+
+
+def test_beginnings_of_names_narrow_the_grid_with_what_is_started_from():
+    runs = plan(seeds=(0, 1))
+    one = next(run for run in runs if run.dataset == "ck48" and run.first)
+    kept = grid.narrowed(runs, [one.label])
+    assert {run.name for run in kept} == {one.name, *one.first}
+    assert [run.name for run in kept] == [*one.first, one.name]
+    assert grid.narrowed(runs, []) == runs
+    with pytest.raises(
+        grid.GridError, match=r"ONLY=ck84: a run's name begins like (ck48-\S+, ){2}"
+    ):
+        grid.narrowed(runs, [one.label, "ck84"])
+
+
+def test_a_run_that_is_left_out_is_not_waited_for():
+    runs = grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
+    long = next(run for run in runs if run.after)
+    assert grid.narrowed(runs, [long.name]) == [replace(long, after=())]

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
+import time
 
 import pytest
 import tiny_project
-from tiny_project import PAPER, call, planned
+from tiny_project import PAPER, call, planned, start
 
 from fer_utils import records
 
@@ -69,3 +71,132 @@ def test_code_counts_and_comments_do_not(project):
     assert {run["state"] for run in changed} == {"to run"}
     assert {run["why"] for run in changed} == {"its code or data have changed"}
     assert before.isdisjoint(run["name"] for run in changed)
+
+
+def test_only_narrows_to_beginnings_of_names_and_what_they_start_from(project):
+    runs = by_epochs(planned(project))
+    short, other = runs[2, None], runs[6, "other"]
+    asked = planned(project, "--only", f"{short['name'][:-9]} {other['name'][:-9]}")
+    assert {run["name"] for run in asked} == {run["name"] for run in runs.values()}
+    assert [run["name"] for run in planned(project, "--only", short["name"])] == [short["name"]]
+
+    wrong = call(project, "reproduce", "--only", "ck48-stratified", "--dry-run")
+    assert wrong.returncode != 0
+    assert wrong.stderr.startswith("ONLY=ck48-stratified: a run's name begins like jaffe-strat")
+
+    asked = ("--seeds", "4", "--only", short["name"].partition("-seed")[0], "--no-book")
+    made = call(project, "reproduce", *asked)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "1 of 1 runs made." in made.stdout
+    kept = [run for run in records.read_all(PAPER, project / "results") if run.seed == 4]
+    assert [run.parameters["epochs"] for run in kept] == [2]
+
+
+@pytest.fixture
+def blurred(tmp_path):
+    """A project some of whose runs start from prepared pictures."""
+    return tiny_project.make(tmp_path / "project", tiny_project.BLURRED)
+
+
+def calls(project) -> list[str]:
+    """Pieces that were computed, each with the step that did it."""
+    path = project / "cache" / "calls.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def prepared(project) -> list[str]:
+    return [path.name for path in (project / "build" / "grid" / "prepared").glob("*")]
+
+
+ONCE = ["0 prepare", "1 prepare"]
+BLURRED = ("--table", "blurred", "--seeds", "0 1", "--no-book")
+
+
+def test_what_runs_start_from_is_prepared_once_before_them(blurred):
+    dry = call(blurred, "reproduce", *BLURRED, "--dry-run")
+    assert "Prepared once before 2 of them: jaffe-blur-1, cost 2 min of one core" in dry.stdout
+    assert calls(blurred) == []
+
+    made = call(blurred, "reproduce", *BLURRED)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "2 of 2 runs made." in made.stdout
+    assert calls(blurred) == ONCE
+    (name,) = prepared(blurred)
+    assert made.stdout.index(f"{name[:-5]}  prepared") < made.stdout.index("accuracy")
+
+    words = (*BLURRED[:2], "--seeds", "2", "--dry-run")
+    for cache, cost in ((blurred / "cache", False), (blurred / "new", True)):
+        more = call(blurred, "reproduce", *words, FER_CACHE=str(cache))
+        assert "1 to run" in more.stdout
+        assert ("Prepared once before 1 of them" in more.stdout) == cost
+
+
+@pytest.mark.slow
+def test_within_minutes_it_is_prepared_once_before_them_too(blurred):
+    words = ("--minutes", "9", "--table", "blurred", "--seeds", "0 1", "--at-once", "2")
+    made = call(blurred, "within", *words, BLUR_SECONDS="1")
+    assert made.returncode == 0, made.stderr
+    assert "left" not in made.stdout
+    assert calls(blurred) == ONCE
+    assert len(records.read_all(PAPER, blurred / "results")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["reproduce", "within"])
+def test_runs_whose_preparation_fails_are_not_made_and_it_says_why(blurred, tool):
+    words = BLURRED if tool == "reproduce" else ("--minutes", "9", *BLURRED[:-1])
+    made = call(blurred, tool, *words, BLUR_FAILS="the pictures are upside down")
+    assert "not prepared: ValueError: the pictures are upside down.\n" in made.stdout
+    assert {line.split()[1] for line in calls(blurred)} == {"prepare"}
+    assert prepared(blurred) == []
+    assert records.read_all(PAPER, blurred / "results") == []
+    if tool == "within":
+        assert "2 left; the same command goes on." in made.stdout
+    else:
+        assert made.returncode != 0
+        assert "0 of 2 runs made." in made.stdout
+
+
+@pytest.mark.slow
+def test_a_preparation_that_is_killed_counts_as_nothing_and_goes_on(blurred):
+    name, process = prepare_slowly(blurred, 600)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert f"{name}.json" not in prepared(blurred)
+    dry = call(blurred, "reproduce", *BLURRED, "--dry-run")
+    assert "Prepared once before 2 of them" in dry.stdout
+
+    made = call(blurred, "reproduce", *BLURRED)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert calls(blurred) == ["0 prepare", *ONCE]
+    assert prepared(blurred) == [f"{name}.json"]
+
+
+@pytest.mark.slow
+def test_who_prepares_the_same_at_the_same_time_waits(blurred):
+    name, first = prepare_slowly(blurred, 3)
+    made = json.dumps(preparation(blurred))
+    second = call(blurred, "prepare", made, blurred / "build" / "second.json")
+    assert second.returncode == 0, second.stderr
+    assert first.poll() is not None or first.wait(60) == 0
+    assert calls(blurred) == ONCE
+    assert prepared(blurred) == [f"{name}.json"]
+
+
+def prepare_slowly(project, seconds: float):
+    """Start the preparation of the blurred pictures; name and process, its first piece begun."""
+    made = preparation(project)
+    out = project / "build" / "grid" / "prepared" / f"{made['name']}.json"
+    process = start(project, "prepare", json.dumps(made), out, BLUR_SECONDS=str(seconds))
+    deadline = time.monotonic() + 300
+    while not calls(project):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return made["name"], process
+
+
+def preparation(project) -> dict:
+    (name,) = next(run["prepared"] for run in planned(project, "--table", "blurred"))
+    told = {"call": "fer_utils.blurring:blur", "settings": {"side": 1}, "threads": "cores"}
+    return {"name": name, "dataset": "jaffe", **told}

@@ -86,6 +86,36 @@ def writer(model):
 RATE = 0.05
 """
 
+PREPARATION = """
+import os
+import time
+from dataclasses import replace
+
+import numpy as np
+from tqdm import tqdm
+
+from fer_utils.pixel_csv import cache_folder
+
+
+def blur(data, side, cores=1):
+    # As dear as the environment wants it, in two pieces that the cache keeps.
+    pieces = []
+    for number, rows in enumerate(tqdm(np.array_split(data.images, 2))):
+        path = cache_folder() / f"blurred-{side}-{len(data)}-{number}.npy"
+        if not path.exists():
+            with (cache_folder() / "calls.txt").open("a") as file:
+                file.write(f"{number} {os.environ.get('STEP', 'prepare')}\\n")
+            if message := os.environ.get("BLUR_FAILS"):
+                raise ValueError(message)
+            time.sleep(float(os.environ.get("BLUR_SECONDS", "0")))
+            blurred = (rows // 2 + np.roll(rows, side, axis=1) // 2).astype(np.uint8)
+            temporary = path.with_name(f"{os.getpid()}.npy")
+            np.save(temporary, blurred)
+            temporary.replace(path)
+        pieces.append(np.load(path))
+    return replace(data, images=np.concatenate(pieces))
+"""
+
 PARAMETERS = """
 profile = None
 dataset = "jaffe"
@@ -93,6 +123,7 @@ protocol = "stratified"
 fold = None
 rate = "usual"
 pretraining = "none"
+blurred = None
 epochs = None
 batch_size = None
 images = 200
@@ -106,7 +137,9 @@ threads = 0
 CHAPTER = """
 from typing import Literal
 
-from fer_utils import experiments, parameters, records
+import os
+
+from fer_utils import blurring, experiments, parameters, records
 from fer_utils.training import numpy_loop
 
 
@@ -116,9 +149,11 @@ class Parameters(parameters.ChapterParameters):
     fold: int | None = None
     rate: str = "usual"
     pretraining: str = "none"
+    blurred: int | None = None
     images: int = 200
 
 
+os.environ["STEP"] = "run"
 chosen = parameters.read_parameters(Parameters, globals())
 ENTRY_POINTS = ("fer_utils.training.numpy_loop:fit", "fer_utils.metrics:score")
 epochs = chosen.epochs or 6
@@ -129,6 +164,8 @@ profile = experiments.profile_of(chosen.dataset, epochs == 6, chosen.profile)
 data, split = experiments.load_parts(
     chosen.dataset, chosen.protocol, seed=chosen.seed, fold=chosen.fold, **options
 )
+if chosen.blurred:
+    data = blurring.blur(data, chosen.blurred)
 """
 
 TRAIN = """
@@ -141,6 +178,7 @@ run = experiments.run(
         "fold": chosen.fold,
         "rate": chosen.rate,
         "pretraining": chosen.pretraining,
+        "blurred": chosen.blurred,
         "epochs": epochs,
         "batch_size": chosen.batch_size or 16,
         "select": "last",
@@ -197,20 +235,41 @@ tiny2026:
   first:
     - for: {pretraining: [first]}
       run: {pretraining: none, rate: usual}
+  prepare:
+    - for: {blurred: [1, 2]}
+      call: fer_utils.blurring:blur
+      with: {side: blurred, cores: threads}
+      images_per_second: 2
+"""
+
+# A detail whose runs start from arrays that are prepared before.
+BLURRED = """
+  - id: blurred
+    detail: The pictures
+    choice: sharp
+    reason: usual
+    other:
+      blurred: {dataset: jaffe, blurred: 1, epochs: 2}
 """
 
 
-def make(folder: Path) -> Path:
-    """The project's code with this one paper, its data and no records, in a new folder."""
+def make(folder: Path, more: str = "") -> Path:
+    """The project's code with this one paper, its data and no records, in a new folder.
+
+    Args:
+        folder: an empty one.
+        more: lines below the paper's open details.
+    """
     leave = shutil.ignore_patterns("__pycache__", "published")
     for name in ("fer_utils", "tools", "workflow", "data_manifests"):
         shutil.copytree(ROOT / name, folder / name, ignore=leave)
     for name in ("Snakefile", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
     (folder / "fer_utils" / "training" / "numpy_loop.py").write_text(LOOP)
+    (folder / "fer_utils" / "blurring.py").write_text(PREPARATION)
     (folder / "workflow" / "grid.yaml").write_text(GRID)
     (folder / "data_manifests" / "published").mkdir()
-    (folder / "data_manifests" / "published" / f"{PAPER}.yaml").write_text(PUBLISHED)
+    (folder / "data_manifests" / "published" / f"{PAPER}.yaml").write_text(PUBLISHED + more)
     (folder / "results").mkdir()
     parameters = new_code_cell(PARAMETERS.strip())
     parameters.metadata.tags = ["parameters"]

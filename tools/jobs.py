@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from execute import ROOT, clock, die_with_parent, how_far, show, shown
@@ -101,7 +102,7 @@ def snakemake(
                     spoke = time.monotonic()
                     done = "" if finished is None else f"{finished()} of {jobs} done  "
                     at_work = [
-                        f"{_name(path)} ({how_far(path)})"
+                        f"{_name(path)} ({_how_far(path)})"
                         for path in sorted(running.rglob("*.log"))
                         if path.with_suffix(".yaml").exists()
                     ]
@@ -122,6 +123,16 @@ def snakemake(
 def _name(log: Path) -> str:
     """Of the chapter or the run that writes a log."""
     return log.parent.name if log.stem == "running" else log.stem
+
+
+def _how_far(log: Path) -> str:
+    """As `how_far`; of a preparation the share that its bar shows."""
+    if log.parent.name != "prepared":
+        return how_far(log)
+    with suppress(OSError):  # it has just ended
+        if shares := re.findall(r"(\d+)%\|", log.read_text(errors="replace")):
+            return f"{shares[-1]} %"
+    return "preparing"
 
 
 def cores() -> int:

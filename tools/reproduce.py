@@ -3,6 +3,7 @@
     make reproduce           every run that is not recorded yet
     make reproduce DRY=1     list them, with their cost and what they would change
     make reproduce PAPER=yengikand2023 TABLE="Table II" SEEDS="0 1" HOURS=2
+    make reproduce ONLY="ck48-stratified ck48-subject_kfold0"
 
 Interrupted at any moment, the same command goes on from the last whole epoch of each run.
 """
@@ -27,6 +28,9 @@ def main() -> None:
     parser.add_argument("--paper", help="one or several; left out: every paper with a chapter")
     parser.add_argument("--table", help='such as "Table II"; "open" for what papers leave open')
     parser.add_argument("--seeds", help='such as "0 1 2", which is what it is when left out')
+    parser.add_argument(
+        "--only", help="runs whose names begin so, and those whose weights they start from"
+    )
     parser.add_argument("--hours", type=float, help="leave out what is expected to take longer")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and make none")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
@@ -35,7 +39,7 @@ def main() -> None:
     parser.add_argument("--profile", help="a folder of Snakemake options, for a cluster")
     parser.add_argument("--no-book", action="store_true", help="stop when the runs are made")
     options = parser.parse_args()
-    words = {key: getattr(options, key) for key in ("paper", "table", "seeds")}
+    words = {key: getattr(options, key) for key in ("paper", "table", "seeds", "only")}
     try:
         runs = grid.chosen(**words, smoke=options.smoke)
         if options.dry_run:
@@ -72,7 +76,7 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
 
     arguments = ["runs", *(["--config", *config] if config else [])]
     first = [run for run in to_do if run.rank == 0]
-    if len(first) < len(to_do):  # the published numbers themselves come first
+    if 0 < len(first) < len(to_do):  # the published numbers themselves come first
         here = build.relative_to(ROOT)
         arguments += ["--prioritize"]
         arguments += [f"{here}/{run.paper}/{run.name}/done.json" for run in first]
@@ -109,6 +113,7 @@ def listing(runs: list[grid.Run], hours: float | None) -> str:
         )
     else:
         lines.append("Nothing to run.")
+    lines += preparing(to_do)
     counted = Counter(run.state for run in runs)
     if counted["recorded"] + counted["done"]:
         lines.append(f"{counted['recorded'] + counted['done']} are recorded already")
@@ -121,6 +126,18 @@ def listing(runs: list[grid.Run], hours: float | None) -> str:
             f"{len(longer)} left open, over {hours:g} hours or of unknown cost: {cost} or more"
         )
     return "\n".join(lines)
+
+
+def preparing(to_do: list[grid.Run]) -> list[str]:
+    """What is prepared before the runs, what it costs and for how many of them, a line each."""
+    found = {made.name: made for run in to_do for made in grid.preparations(run)}
+    needed = Counter(name for run in to_do for name in run.prepared)
+    return [
+        f"Prepared once before {needed[name]} of them: {made.label}, cost {told(made.seconds)} "
+        "of one core, less where the cache has it"
+        for name, made in found.items()
+        if not grid.prepared_file(name).exists()
+    ]
 
 
 def verdicts_of(papers: set[str]) -> dict[tuple[str, str], str]:

@@ -31,18 +31,18 @@ ENOUGH = 60  # seconds that have to be left for a run to be started at all
 
 @dataclass
 class Training:
-    """A run that is being made.
+    """A run that is being made, or what is prepared before it.
 
     Args:
         run: of the grid.
-        process: tools/train.py.
-        log: what its chapter says.
+        process: tools/train.py or tools/prepare.py.
+        log: what its chapter says; a preparation tells of no epochs.
         epoch: such as "4/20".
         since: when that epoch began.
         seconds: how long the longest whole epoch took; None before the first.
     """
 
-    run: grid.Run
+    run: grid.Run | grid.Preparation
     process: subprocess.Popen
     log: Path
     epoch: str | None = None
@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--paper", help="one or several; left out: every paper with a chapter")
     parser.add_argument("--table", help='such as "Table 5.1"; "open" for what papers leave open')
     parser.add_argument("--seeds", help='such as "0 1 2", which is what it is when left out')
-    parser.add_argument("--only", nargs="*", default=[], help="runs whose names begin like these")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="beginnings of names; see make reproduce"
+    )
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     parser.add_argument("--threads", type=int, default=0, help="cores of each, 0 for all")
@@ -77,9 +79,10 @@ def main() -> None:
     deadline = time.monotonic() + 60 * options.minutes - (10 if options.pack else 0)
     build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
     try:
-        runs = grid.chosen(options.paper, options.table, options.seeds, options.smoke)
+        words = (options.paper, options.table, options.seeds, options.smoke)
+        runs = grid.chosen(*words, only=" ".join(options.only))
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
-            left = train(runs_to_make(runs, options.only, build), build, options, deadline)
+            left = train(runs_to_make(runs, build), build, options, deadline)
     except (grid.GridError, Busy) as error:
         sys.exit(str(error))
     if options.pack:
@@ -88,13 +91,9 @@ def main() -> None:
         print(f"{left} left; the same command goes on.", flush=True)
 
 
-def runs_to_make(runs: list[grid.Run], only: list[str], build: Path) -> list[grid.Run]:
+def runs_to_make(runs: list[grid.Run], build: Path) -> list[grid.Run]:
     """Those that are not recorded, in their order, each after the one it starts from."""
-    chosen = [
-        run
-        for run in runs
-        if grid.is_to_run(run) and (not only or run.name.startswith(tuple(only)))
-    ]
+    chosen = [run for run in runs if grid.is_to_run(run)]
     return [run for run in chosen if not (build / run.paper / run.name / "done.json").exists()]
 
 
@@ -114,45 +113,76 @@ def train(
             started = {training.run.name for training in active}
             busy = {*started, *(run.name for run in waiting)}
             ready = [run for run in waiting if busy.isdisjoint(run.first + run.after)]
+            step = next_step(ready, started)
             if (
-                ready
+                step
                 and len(active) < options.at_once
                 and time_left > min(ENOUGH, 60 * options.minutes / 2)
             ):
-                waiting.remove(ready[0])
-                active.append(start(ready[0], build, options))
+                if isinstance(step, grid.Run):
+                    waiting.remove(step)
+                active.append(start(step, build, options))
             elif not active:
                 break
             time.sleep(0.3)
             for training in list(active):
                 if training.process.poll() is not None:
                     active.remove(training)
-                    stopped += training.process.returncode != 0
+                    if training.process.returncode:
+                        lost = [run for run in waiting if training.run.name in run.prepared]
+                        waiting = [run for run in waiting if run not in lost]
+                        stopped += len(lost) + isinstance(training.run, grid.Run)
                     continue
                 time_left = deadline - time.monotonic()
                 ended = training.look()
                 if time_left <= 0 or (ended and time_left < 1.1 * training.seconds):
                     stop(training)
-                    reached = training.epoch or "its first"
-                    where = "after a whole epoch, before" if ended else "within an epoch:"
-                    print(f"  {training.run.name}  stopped {where} {reached}", flush=True)
+                    print(f"  {training.run.name}  stopped {reached(training, ended)}", flush=True)
                     active.remove(training)
-                    stopped += 1
+                    stopped += isinstance(training.run, grid.Run)
     finally:
         for training in active:
             stop(training)
     return len(waiting) + stopped
 
 
-def start(run: grid.Run, build: Path, options: argparse.Namespace) -> Training:
+def next_step(ready: list[grid.Run], at_work: set[str]) -> grid.Run | grid.Preparation | None:
+    """The first run that can start, or what is still to be prepared before it."""
+    for run in ready:
+        missing = [
+            made for made in grid.preparations(run) if not grid.prepared_file(made.name).exists()
+        ]
+        if not missing:
+            return run
+        for made in missing:
+            if made.name not in at_work:
+                return made
+    return None
+
+
+def start(run: grid.Run | grid.Preparation, build: Path, options: argparse.Namespace) -> Training:
     print(f"  {run.name}  started", flush=True)
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), json.dumps(asdict(run))]
-    command += ["--build", str(build), "--results", str(results_of(options))]
-    command += ["--threads", str(options.threads)]
+    words = [json.dumps(asdict(run)), "--threads", str(options.threads)]
+    if isinstance(run, grid.Run):
+        words += ["--build", str(build), "--results", str(results_of(options))]
+        tool, log = "train.py", build / run.paper / run.name / "running.log"
+    else:
+        out = grid.prepared_file(run.name)
+        words.append(str(out))
+        tool, log = "prepare.py", out.with_suffix(".log")
+    command = [sys.executable, str(ROOT / "tools" / tool), *words]
     process = subprocess.Popen(
         command, cwd=ROOT, process_group=0, preexec_fn=die_with_parent, stderr=subprocess.STDOUT
     )
-    return Training(run, process, build / run.paper / run.name / "running.log")
+    return Training(run, process, log)
+
+
+def reached(training: Training, ended: bool) -> str:
+    """Where a training was stopped, in words."""
+    if isinstance(training.run, grid.Preparation):
+        return "before all was prepared"
+    where = "after a whole epoch, before" if ended else "within an epoch:"
+    return f"{where} {training.epoch or 'its first'}"
 
 
 def stop(training: Training) -> None:
