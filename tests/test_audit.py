@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_utils import audit
+from fer_utils import arithmetic, audit
 from fer_utils.audit import Passed
 from fer_utils.manifests import PublishedPaper, load_manifest, load_published, published_papers
 
@@ -557,8 +557,8 @@ def test_rahman2021_cuts_digits_off_also_in_its_detection_rates():
     assert "Cut off after the printed digits, all 8 are counts of 3,589" in found.result
     rates = [c for c in load_published("rahman2021").cells if c.metric == "detection_rate"]
     by_rule = {
-        rule: all(bool(audit.is_share(audit.figure(c), 7, rule)) for c in rates)
-        for rule in audit.RULES
+        rule: all(bool(arithmetic.is_share(audit.figure(c), 7, rule)) for c in rates)
+        for rule in arithmetic.RULES
     }
     assert by_rule == {"half up": False, "half even": False, "cut off": True}
 
