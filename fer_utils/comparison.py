@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from scipy import stats
 
@@ -18,6 +18,7 @@ from fer_utils import records
 from fer_utils.complexity import convolution_multiplications, separable_multiplications
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import PublishedCell, load_published, published_papers
+from fer_utils.summary import Recorded, recorded
 
 Verdict = Literal[
     "reproduced",
@@ -28,6 +29,7 @@ Verdict = Literal[
     "not comparable",
     "stale",
 ]
+Run = TypeVar("Run", records.RunRecord, Recorded)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def compare(paper: str, folder: Path = records.RESULTS) -> list[Comparison]:
         paper: one of `published_papers()`.
         folder: where the records are.
     """
-    runs = records.read_all(paper, folder)
+    runs = recorded(paper, folder)
     stale = records.stale(runs)
     return [
         _compare_cell(paper, table.id, cell, runs, stale)
@@ -107,16 +109,14 @@ def _compare_cell(paper, table, cell: PublishedCell, runs, stale) -> Comparison:
     return Comparison(paper, table, cell, ours, verdict, reason, also, p_value)
 
 
-def select(
-    runs: Sequence[records.RunRecord], fields: dict, profiles: Collection[str] = ("full",)
-) -> list[records.RunRecord]:
+def select(runs: Sequence[Run], fields: dict, profiles: Collection[str] = ("full",)) -> list[Run]:
     """The runs whose parameters have all of `fields`, each once.
 
     Runs under a protocol that is wrong on purpose say so in their parameter "contrast"; they are
     found only by `fields` that name it.
 
     Args:
-        runs: records of one paper.
+        runs: of one paper, whole records or those of `summary.recorded`.
         fields: parameters and their values.
         profiles: which runs count; a verdict reads full ones alone.
     """

@@ -1,13 +1,18 @@
-"""All records as one table, for pages and plans that look at thousands of them.
+"""All records as one table or one list, for pages and plans that look at thousands of them.
 
-A record is some tens of kilobytes, most of them histories and confusion matrices. The table keeps
-a line a record; a line is made once and stays in a cache until the record's file changes.
+A record is some tens of kilobytes, most of them histories and scores of single expressions. Here a
+record is a line: all the rest of it. A line is made once and stays in a cache until the record's
+file changes; what it leaves out is read from the file when somebody asks for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache as once
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +22,109 @@ from fer_utils import records
 from fer_utils.training.checkpoints import write_atomically
 
 CACHE = records.RESULTS.parent / "build" / "summary.jsonl"
-FORMAT = 1  # of a line; another number makes all lines anew
+FORMAT = 2  # of a line; another number makes all lines anew
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as its record tells it, under the names of `records.RunRecord`.
+
+    Args:
+        path: of the record.
+        epochs: how many were trained.
+        metrics: of each part, without those of single expressions.
+    """
+
+    path: Path
+    paper: str
+    run: str
+    profile: records.Profile
+    parameters: dict[str, Any]
+    seed: int
+    data: records.DataUsed
+    split: records.SplitUsed
+    selection: records.Selection
+    metrics: dict[str, dict]
+    persons: dict[str, list[int]] | None
+    epochs: int
+    timings: dict[str, float]
+    device: dict[str, Any]
+    versions: dict[str, str]
+    code: records.Code
+    created: str
+    probabilities: str | None
+
+    @property
+    def whole(self) -> records.RunRecord:
+        """The record itself, read once in a process."""
+        return _whole(self.path)
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        return self.whole.history
+
+    @property
+    def model(self) -> records.ModelUsed:
+        return self.whole.model
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What the cache keeps of a record.
+
+    Args:
+        key: format, path, time and size of its file.
+        told: the arguments of `Recorded` but for the path, and `hashes` of each part's metrics;
+            JSON-ready.
+    """
+
+    key: list
+    told: dict[str, Any]
+
+    @cached_property
+    def recorded(self) -> Recorded:
+        told = {name: value for name, value in self.told.items() if name != "hashes"}
+        code, data = told["code"], told["data"]
+        # What was a record once is not checked again: that would take longer than reading it.
+        return Recorded(
+            path=Path(self.key[1]),
+            **told
+            | {
+                "data": records.DataUsed.model_construct(
+                    **data | {"classes": tuple(data["classes"])}
+                ),
+                "split": records.SplitUsed.model_construct(**told["split"]),
+                "selection": records.Selection.model_construct(**told["selection"]),
+                "code": records.Code.model_construct(
+                    **code | {"entry_points": tuple(code["entry_points"])}
+                ),
+            },
+        )
+
+
+def recorded(
+    paper: str, folder: str | Path = records.RESULTS, cache: Path | None = CACHE
+) -> list[Recorded]:
+    """Every run of a paper, in the order of their names, as `records.read_all` has them.
+
+    Args:
+        paper: its key.
+        folder, cache: see `summary`.
+
+    Raises:
+        RecordError: a file that is no record.
+    """
+    folder = Path(folder)
+    return [line.recorded for line in _lines(sorted(folder.glob(f"{paper}/*.json")), folder, cache)]
 
 
 def summary(folder: str | Path = records.RESULTS, cache: Path | None = CACHE) -> pd.DataFrame:
-    """A line for each record below a folder.
+    """A row for each record below a folder.
 
     Args:
         folder: holds `<paper>/<run>.json`.
-        cache: JSON lines that an earlier call has left; None reads every record anew. A cache that
-            cannot be written is done without.
+        cache: JSON lines that an earlier call has left; None reads every record anew. The usual
+            one is for the usual folder alone. A cache that cannot be written is done without.
 
     Returns:
         Columns, in the order of the records' names:
@@ -43,20 +141,8 @@ def summary(folder: str | Path = records.RESULTS, cache: Path | None = CACHE) ->
         RecordError: a file that is no record.
     """
     folder = Path(folder)
-    known = _read(cache)
-    lines, changed = [], False
-    for path in sorted(folder.glob("*/*.json")):
-        status = path.stat()
-        key = [FORMAT, str(path.resolve()), status.st_mtime_ns, status.st_size]
-        line = known.get(key[1])
-        if line is None or line["key"] != key:
-            line = {"key": key, **_line(records.read(path), path.relative_to(folder).as_posix())}
-            known[key[1]] = line
-            changed = True
-        lines.append(line)
-    if changed and cache is not None:
-        _write(cache, known)
-    return pd.DataFrame(lines, columns=["key", *COLUMNS]).drop(columns="key")
+    lines = _lines(sorted(folder.glob("*/*.json")), folder, cache)
+    return pd.DataFrame([_row(line, folder) for line in lines], columns=COLUMNS)
 
 
 COLUMNS = (
@@ -68,7 +154,8 @@ COLUMNS = (
 )
 
 
-def _line(run: records.RunRecord, file: str) -> dict[str, Any]:
+def _row(line: _Line, folder: Path) -> dict[str, Any]:
+    run = line.recorded
     test, val = run.metrics["test"], run.metrics["val"]
     return {
         "paper": run.paper,
@@ -76,12 +163,12 @@ def _line(run: records.RunRecord, file: str) -> dict[str, Any]:
         "profile": run.profile,
         "seed": run.seed,
         "created": run.created,
-        "file": file,
+        "file": f"{run.path.parent.name}/{run.path.name}",
         "parameters": run.parameters,
         "dataset": run.data.name,
         "protocol": run.parameters.get("protocol"),
         "fold": run.parameters.get("fold"),
-        "epochs": len(run.history["loss"]),
+        "epochs": run.epochs,
         "epoch": run.selection.epoch,
         "trained_on": run.split.trained_on or run.split.sizes.get("train"),
         "n": test["n"],
@@ -96,7 +183,7 @@ def _line(run: records.RunRecord, file: str) -> dict[str, Any]:
         "code": run.code.sha256,
         "data": run.data.sha256,
         "split": run.split.sha256,
-        "metrics": {part: _hash(scores) for part, scores in run.metrics.items()},
+        "metrics": line.told["hashes"],
         "loaded": run.data.loaded,
         "sources": run.data.sources,
         "entry_points": list(run.code.entry_points),
@@ -104,21 +191,64 @@ def _line(run: records.RunRecord, file: str) -> dict[str, Any]:
     }
 
 
+def _lines(paths: Iterable[Path], folder: Path, cache: Path | None) -> list[_Line]:
+    """A line for each record: the one that is known, or a new one where its file has changed."""
+    if cache == CACHE and folder.resolve() != records.RESULTS.resolve():
+        cache = None  # records of a test or of a copy do not belong into the project's cache
+    known = {} if cache is None else _known(cache)
+    lines, changed = [], False
+    for path in paths:
+        status = path.stat()
+        key = [FORMAT, str(path.resolve()), status.st_mtime_ns, status.st_size]
+        line = known.get(key[1])
+        if line is None or line.key != key:
+            line = known[key[1]] = _Line(key, _told(records.read(path)))
+            changed = True
+        lines.append(line)
+    if changed and cache is not None:
+        _write(cache, known)
+    return lines
+
+
+def _told(run: records.RunRecord) -> dict[str, Any]:
+    told = run.model_dump(mode="json", exclude={"format", "model", "history"})
+    hashes = {part: _hash(scores) for part, scores in run.metrics.items()}
+    told["metrics"] = {
+        part: {name: figure for name, figure in scores.items() if name != "per_class"}
+        for part, scores in run.metrics.items()
+    }
+    return {**told, "epochs": len(run.history["loss"]), "hashes": hashes}
+
+
 def _hash(scores: dict) -> str:
     return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
 
 
-def _read(cache: Path | None) -> dict[str, dict]:
-    """The cached lines by their record's path; none where the cache is absent or damaged."""
+@once
+def _whole(path: Path) -> records.RunRecord:
+    return records.read(path)
+
+
+@once
+def _known(cache: Path) -> dict[str, _Line]:
+    """The cached lines by their record's path; none where the cache is absent or damaged.
+
+    Read once in a process, which then keeps its own lines here.
+    """
     try:
-        lines = [json.loads(line) for line in cache.read_text().splitlines()] if cache else []
-        return {line["key"][1]: line for line in lines}
+        with cache.open() as file:
+            lines = [_Line(**json.loads(line)) for line in file]
+        return {line.key[1]: line for line in lines if line.key[0] == FORMAT}
     except (OSError, ValueError, LookupError, TypeError):
         return {}
 
 
-def _write(cache: Path, known: dict[str, dict]) -> None:
-    kept = [json.dumps(line) for path, line in known.items() if Path(path).exists()]
+def _write(cache: Path, known: dict[str, _Line]) -> None:
+    kept = [
+        json.dumps({"key": line.key, "told": line.told})
+        for path, line in known.items()
+        if Path(path).exists()
+    ]
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(cache, "".join(f"{line}\n" for line in kept).encode())

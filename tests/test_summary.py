@@ -5,8 +5,17 @@ import os
 
 import pytest
 
-from fer_utils import records
-from fer_utils.summary import summary
+from fer_utils import comparison, estimates, records
+from fer_utils import summary as summaries
+from fer_utils.manifests import published_papers
+from fer_utils.summary import recorded, summary
+
+
+@pytest.fixture(autouse=True)
+def another_process():
+    """What a process keeps in memory is gone."""
+    summaries._known.cache_clear()
+    summaries._whole.cache_clear()
 
 
 @pytest.fixture
@@ -34,6 +43,7 @@ def test_a_line_says_what_the_record_says(folder, make_record):
 def test_the_cache_gives_the_same_and_reads_no_record(folder, monkeypatch):
     cache = folder / "build" / "summary.jsonl"
     first = summary(folder / "results", cache)
+    summaries._known.cache_clear()
     monkeypatch.setattr(records, "read", None)  # whoever calls it fails
     again = summary(folder / "results", cache)
     assert again.to_dict("records") == first.to_dict("records")
@@ -49,6 +59,7 @@ def test_a_record_that_changed_came_or_went_is_seen(folder, make_record, monkeyp
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     records.write(make_record("made-2", seed=2), None, None, results)
     (results / "yengikand2023" / "made-1.json").unlink()
+    summaries._known.cache_clear()
 
     read, real = [], records.read
     monkeypatch.setattr(records, "read", lambda path: read.append(path.name) or real(path))
@@ -60,7 +71,9 @@ def test_a_record_that_changed_came_or_went_is_seen(folder, make_record, monkeyp
     assert read == ["made-0.json", "made-2.json"]
 
 
-@pytest.mark.parametrize("damage", ["", "no JSON\n", '{"key": 1}\n', "[]\n"])
+@pytest.mark.parametrize(
+    "damage", ["", "no JSON\n", '{"key": 1}\n', "[]\n", '{"key": [1, "a"], "told": {}}\n']
+)
 def test_a_damaged_cache_is_done_without(folder, damage):
     cache = folder / "summary.jsonl"
     cache.write_text(damage)
@@ -73,3 +86,64 @@ def test_no_records_and_what_is_no_record(tmp_path):
     (tmp_path / "paper" / "broken.json").write_text("{}")
     with pytest.raises(records.RecordError, match=r"broken\.json: not a run record"):
         summary(tmp_path, cache=None)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Names of the records that are read whole."""
+    names, real = [], records.read
+    monkeypatch.setattr(records, "read", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+@pytest.mark.parametrize("paper", published_papers())
+def test_lines_of_the_committed_records_give_what_the_records_give(paper, tmp_path):
+    whole = records.read_all(paper)
+    cache = tmp_path / "summary.jsonl"
+    recorded(paper, cache=cache)
+    summaries._known.cache_clear()
+    lines = recorded(paper, cache=cache)
+    assert [line.run for line in lines] == [run.run for run in whole]
+    for line, run in zip(lines, whole, strict=True):
+        for name in ("parameters", "data", "split", "selection", "code", "persons", "device"):
+            assert getattr(line, name) == getattr(run, name), (run.run, name)
+        assert (line.history, line.model) == (run.history, run.model)
+    assert records.stale(lines) == records.stale(whole)
+    assert [run.run for run in records.latest(lines)] == [run.run for run in records.latest(whole)]
+    for metric in estimates.METRICS:
+        if metric != "recall":
+            told, expected = (
+                [estimates.estimate([run], metric, "percent", part="test") for run in found]
+                for found in (lines, whole)
+            )
+            assert told == expected
+
+
+def test_a_page_reads_lines_and_a_whole_record_once_when_it_asks(folder, read):
+    results, cache = folder / "results", folder / "summary.jsonl"
+    recorded("yengikand2023", results, cache)
+    summaries._known.cache_clear()
+    read.clear()
+    first, second = recorded("yengikand2023", results, cache)
+    assert [run.epochs for run in comparison.select([first, second], {"epochs": 2})] == [2, 2]
+    assert estimates.estimate([first, second], "accuracy", "percent").mean == 75
+    assert read == []
+    assert first.history["loss"] == [1.5, 0.1 + 0.2]
+    assert recorded("yengikand2023", results, cache)[0].model.parameters == 10
+    assert read == ["made-0.json"]
+
+
+def test_a_process_reads_each_record_once_for_all_comparisons(folder, read):
+    results, cache = folder / "results", folder / "summary.jsonl"
+    for _ in range(3):
+        recorded("yengikand2023", results, cache)
+        assert len(summary(results, cache)) == 2
+    assert sorted(read) == ["made-0.json", "made-1.json"]
+
+
+def test_records_elsewhere_do_not_join_the_projects_cache(folder, monkeypatch):
+    cache = folder / "project.jsonl"
+    monkeypatch.setattr(summaries, "CACHE", cache)
+    recorded("yengikand2023", folder / "results", cache)
+    comparison.compare("yengikand2023", folder / "results")
+    assert not cache.exists()
