@@ -11,6 +11,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
+from fer_utils.manifests import load_published, published_papers
+
 HTML = Path(__file__).resolve().parent.parent / "build" / "book" / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -110,6 +112,35 @@ def test_formulas_are_set_by_the_copy_in_the_book():
         if soup(page).select(".math"):
             sources = [script.get("src", "") for script in soup(page).find_all("script")]
             assert any("_static/mathjax/" in source for source in sources), page
+
+
+@pytest.mark.parametrize("paper", published_papers())
+def test_every_paper_has_a_report_with_all_its_claims_headline_results_and_what_is_open(paper):
+    published = load_published(paper)
+    report = soup(f"chapters/report-{paper}.html")
+    shown = [body["data-claim"] for body in report.select("table.claims tbody")]
+    assert sorted(shown) == sorted(claim.id for claim in published.claims)
+    for body in report.select("table.claims tbody"):
+        assert body.select("th .verdict, td .verdict"), body["data-claim"]
+        assert body.p.get_text(strip=True), "why"
+    text = report.select_one("article").get_text(" ")
+    for cell in published.cells:
+        assert cell.id not in published.headline or cell.printed in text
+    assert " ".join(published.report.believe.split()[:4]) in text
+    assert f"make reproduce PAPER={paper}" in text or "Nothing: every run" in text
+    assert "{{" not in text
+
+
+@pytest.mark.parametrize("paper", published_papers())
+def test_a_report_and_its_chapter_lead_to_each_other(paper):
+    links = {
+        page: {
+            link["href"].split("#")[0] for link in soup(f"chapters/{page}.html").select("a[href]")
+        }
+        for page in (paper, f"report-{paper}")
+    }
+    assert f"report-{paper}.html" in links[paper]
+    assert f"{paper}.html" in links[f"report-{paper}"]
 
 
 @pytest.fixture(scope="module")

@@ -30,19 +30,21 @@ def project(tmp_path):
     return tmp_path
 
 
-def write_chapter(project: Path, *sources: str, name: str = "sample") -> None:
-    parameters = new_code_cell('profile = "smoke"\noutput_dir = "build/smoke"')
+def write_chapter(
+    project: Path, *sources: str, name: str = "sample", title: str = "A chapter", more: str = ""
+) -> None:
+    parameters = new_code_cell(f'profile = "smoke"\noutput_dir = "build/smoke"{more}')
     parameters.metadata.tags = ["parameters"]
     sources = [source.replace("NAME", name) for source in sources]
-    cells = [new_markdown_cell("# A chapter"), parameters, *map(new_code_cell, sources)]
+    cells = [new_markdown_cell(f"# {title}"), parameters, *map(new_code_cell, sources)]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     (project / "notebooks").mkdir(exist_ok=True)
     notebook = new_notebook(cells=cells, metadata=metadata)
     nbformat.write(notebook, project / "notebooks" / f"{name}.ipynb")
 
 
-def build(project: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "tools/build_book.py"]
+def build(project: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "tools/build_book.py", *words]
     return subprocess.run(command, cwd=project, capture_output=True, text=True)
 
 
@@ -138,3 +140,63 @@ def test_table_of_contents_and_pages_agree(project):
     assert done.returncode != 0
     assert "_toc.yml does not name forgotten" in done.stderr
     assert "_toc.yml names chapters/sample, which does not exist" in done.stderr
+
+
+@pytest.fixture
+def papers(project):
+    """Two papers with a chapter, one without, and a template that makes a page for each."""
+    published = project / "data_manifests" / "published"
+    published.mkdir(parents=True)
+    for paper in ("one2020", "two2021", "later2022"):
+        (published / f"{paper}.yaml").write_text(f"paper: {paper}\n")
+    for paper in ("one2020", "two2021"):
+        write_chapter(project, "print('read')", RECORD, name=paper)
+    write_chapter(
+        project,
+        "print('about', paper)",
+        RECORD.replace('"NAME.', 'f"report-{paper}.'),
+        name="report",
+        title="Report on {{ paper }}",
+        more='\npaper = "one2020"',
+    )
+    chapters = [f"- file: chapters/{name}\n" for name in ("one2020", "two2021")]
+    reports = [name.replace("chapters/", "chapters/report-") for name in chapters]
+    toc = "".join(chapters + reports)
+    (project / "_toc.yml").write_text(TOC.replace("- file: chapters/sample\n", toc))
+    return published
+
+
+def test_a_template_makes_a_page_for_each_paper_that_has_a_chapter(project, papers):
+    done = build(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = project / "build/book/_build/html/chapters"
+    for paper in ("one2020", "two2021"):
+        page = (html / f"report-{paper}.html").read_text()
+        assert f"<h1>Report on {paper}<" in page
+        assert f"about {paper}" in page
+    assert not (html / "report.html").exists()
+    assert not (html / "report-later2022.html").exists()
+    # The template itself stays as it is.
+    assert "{{ paper }}" in (project / "notebooks/report.ipynb").read_text()
+
+
+def test_a_page_of_a_template_is_made_again_when_its_own_paper_changes(project, papers):
+    def changed() -> list[bool]:
+        told = [build(project, "--chapter", f"report-{name}") for name in ("one2020", "two2021")]
+        assert [done.returncode for done in told] == [0, 0]
+        return ["executed" in done.stdout for done in told]
+
+    assert changed() == [True, True]
+    assert changed() == [False, False]
+    (papers / "two2021.yaml").write_text("paper: two2021\ntitle: Another\n")
+    assert changed() == [False, True]
+    write_chapter(project, "print('read again')", RECORD, name="one2020")
+    assert changed() == [True, False]
+
+
+def test_a_page_that_does_not_exist_is_told_with_those_that_do(project, papers):
+    done = build(project, "--chapter", "report")
+    assert done.returncode != 0
+    assert done.stderr.strip() == (
+        "No page is called report: one of one2020, report-one2020, report-two2021, two2021."
+    )

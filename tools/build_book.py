@@ -1,10 +1,12 @@
 """Execute every chapter, then build the book. Run by the Makefile: `make book`.
 
     python tools/build_book.py [--profile smoke]
-    python tools/build_book.py --chapter data     one chapter alone, as Snakefile's rule does
+    python tools/build_book.py --chapter data     one page alone, as Snakefile's rule does
 
 notebooks/<name>.ipynb   is executed by papermill with the parameters `profile` and `output_dir`;
-                         its last cell writes <output_dir>/<name>.done.json
+                         its last cell writes <output_dir>/<name>.done.json. A notebook that takes
+                         the parameter `paper`, too, is a template: it makes a page for each paper,
+                         <name>-<paper>, and {{ paper }} in its Markdown becomes the paper's name
 build/notebooks/         executed chapters, all of them whole
 build/failed/            the partial notebook of a chapter that failed, for a look at the error
 build/book_source/       what Jupyter Book is given: book/, the chapters, _config.yml, _toc.yml
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -56,55 +59,102 @@ def fingerprint(*paths: Path, also: str = "", without: Iterable[str] = ()) -> st
     return digest.hexdigest()
 
 
-def inputs_of(notebook: Path, profile: str) -> str:
-    """One hash over all that an executed chapter depends on.
+@dataclass(frozen=True)
+class Page:
+    """A page of the book that papermill makes.
 
-    A paper's chapter does not depend on the files of another paper that it never names.
+    Args:
+        notebook: as committed.
+        paper: what a template is executed for; None for a notebook that is one page.
     """
-    papers = {path.stem for path in (ROOT / "data_manifests" / "published").glob("*.yaml")}
-    text = notebook.read_text(encoding="utf8")
-    others = {paper for paper in papers if paper not in text} if notebook.stem in papers else ()
+
+    notebook: Path
+    paper: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.notebook.stem}-{self.paper}" if self.paper else self.notebook.stem
+
+    @property
+    def executed(self) -> Path:
+        return BUILD / "notebooks" / f"{self.name}.ipynb"
+
+
+def pages() -> list[Page]:
+    """Every page that the notebooks make, in the order of their names."""
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    chapters = {notebook.stem for notebook in notebooks}
+    made = []
+    for notebook in notebooks:
+        if "paper" in parameters_of(notebook):
+            made += [Page(notebook, paper) for paper in papers() if paper in chapters]
+        else:
+            made.append(Page(notebook))
+    return made
+
+
+def papers() -> list[str]:
+    return sorted(path.stem for path in (ROOT / "data_manifests" / "published").glob("*.yaml"))
+
+
+def parameters_of(notebook: Path) -> set[str]:
+    """Names that a notebook's cell tagged "parameters" sets."""
+    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    return {
+        name for cell in tagged for name in re.findall(r"^(\w+) = ", "".join(cell["source"]), re.M)
+    }
+
+
+def inputs_of(page: Page, profile: str) -> str:
+    """One hash over all that an executed page depends on.
+
+    A paper's pages do not depend on the files of another paper that they never name. What a
+    template tells of a paper's runs depends on its chapter and on the grid, too.
+    """
+    named = page.paper or page.notebook.read_text(encoding="utf8")
+    of_a_paper = page.paper or page.name in papers()
+    beside = [ROOT / "notebooks" / f"{page.paper}.ipynb", ROOT / "workflow"] if page.paper else []
     return fingerprint(
-        notebook,
+        page.notebook,
+        *beside,
         ROOT / "fer_utils",
         ROOT / "data_manifests",
         ROOT / "results",
         ROOT / "requirements.lock",
         also=profile,
-        without=others,
+        without=[paper for paper in papers() if paper not in named] if of_a_paper else (),
     )
 
 
-def is_current(notebook: Path, profile: str) -> bool:
-    """Whether build/notebooks has the chapter as it would come out now."""
-    executed = BUILD / "notebooks" / notebook.name
-    stamp = executed.with_suffix(".json")
-    if not (stamp.exists() and executed.exists() and sentinel_of(notebook, profile).exists()):
+def is_current(page: Page, profile: str) -> bool:
+    """Whether build/notebooks has the page as it would come out now."""
+    stamp = page.executed.with_suffix(".json")
+    if not (stamp.exists() and page.executed.exists() and sentinel_of(page, profile).exists()):
         return False
-    expected = {"inputs": inputs_of(notebook, profile), "executed": fingerprint(executed)}
+    expected = {"inputs": inputs_of(page, profile), "executed": fingerprint(page.executed)}
     return json.loads(stamp.read_text()) == expected
 
 
-def sentinel_of(notebook: Path, profile: str) -> Path:
-    return BUILD / profile / f"{notebook.stem}.done.json"
+def sentinel_of(page: Page, profile: str) -> Path:
+    return BUILD / profile / f"{page.name}.done.json"
 
 
-def chapter(notebook: Path, profile: str, progress: bool = True) -> Path:
-    """The executed chapter, from build/notebooks where nothing it depends on has changed.
+def chapter(page: Page, profile: str, progress: bool = True) -> None:
+    """Execute a page, unless build/notebooks has it and nothing it depends on has changed.
 
     Raises:
-        SystemExit: the chapter failed; build/notebooks holds no version of it.
+        SystemExit: it failed; build/notebooks holds no version of it.
     """
-    name = notebook.stem
-    executed = BUILD / "notebooks" / notebook.name
+    name, executed = page.name, page.executed
     stamp = executed.with_suffix(".json")
-    failed = BUILD / "failed" / notebook.name
-    running = BUILD / "running" / notebook.name
-    if is_current(notebook, profile):
+    failed = BUILD / "failed" / executed.name
+    running = BUILD / "running" / executed.name
+    if is_current(page, profile):
         print(f"  {name}  unchanged", flush=True)
-        return executed
+        return
 
-    inputs = inputs_of(notebook, profile)
+    inputs = inputs_of(page, profile)
     for stale in (executed, stamp, failed):
         stale.unlink(missing_ok=True)
     for folder in (executed.parent, failed.parent):
@@ -112,8 +162,10 @@ def chapter(notebook: Path, profile: str, progress: bool = True) -> Path:
     parameters = {"profile": profile, "output_dir": f"build/{profile}"}
     # One core, however many there are: the numbers of a page do not depend on the machine's.
     threads = 1 if profile == "smoke" else 0
-    if threads and re.search(r'"threads = \d', notebook.read_text(encoding="utf8")):
+    if threads and "threads" in parameters_of(page.notebook):
         parameters["threads"] = threads
+    if page.paper:
+        parameters["paper"] = page.paper
     if profile == "smoke":
         # A smoke chapter comes out the same whatever data the reader has, and shows none of it.
         nowhere = BUILD / "no-data"
@@ -122,10 +174,10 @@ def chapter(notebook: Path, profile: str, progress: bool = True) -> Path:
     started = time.monotonic()
     try:
         execute(
-            notebook,
+            page.notebook,
             running,
             parameters,
-            sentinel_of(notebook, profile),
+            sentinel_of(page, profile),
             cell_seconds=CELL_SECONDS[profile],
             threads=threads,
             progress=name if progress else None,
@@ -142,16 +194,15 @@ def chapter(notebook: Path, profile: str, progress: bool = True) -> Path:
     expected = {"inputs": inputs, "executed": fingerprint(executed)}
     stamp.write_text(json.dumps(expected))
     print(f"  {name}  executed in {clock(time.monotonic() - started)}", flush=True)
-    return executed
 
 
-def chapters_at_once(notebooks: list[Path], profile: str) -> None:
-    """Execute chapters side by side, by the rule of the Snakefile.
+def chapters_at_once(changed: list[Page], profile: str) -> None:
+    """Execute pages side by side, by the rule of the Snakefile.
 
     Raises:
         SystemExit: one of them failed; it has said why.
     """
-    targets = [f"build/notebooks/{notebook.stem}.ipynb" for notebook in notebooks]
+    targets = [f"build/notebooks/{page.name}.ipynb" for page in changed]
     # Those that are not current may be there: Snakemake shall not ask for its own opinion.
     arguments = [*targets, "--forcerun", *targets, "--config", f"profile={profile}"]
     if snakemake(arguments, running=BUILD / "running", jobs=len(targets)):
@@ -171,13 +222,13 @@ def documents_in(toc: object) -> Iterable[str]:
             yield from documents_in(item)
 
 
-def page_of(executed: Path, profile: str) -> str:
-    """An executed chapter as the book gets it: its tags fit what it was executed on.
+def source_of(page: Page, profile: str) -> str:
+    """An executed page as the book gets it: its tags fit what it was executed on.
 
     The parameters that papermill injected stay out where the notebook hides its own; cells marked
-    as synthetic lose the mark where the data were real.
+    as synthetic lose the mark where the data were real. A template's Markdown names its paper.
     """
-    notebook = json.loads(executed.read_text(encoding="utf8"))
+    notebook = json.loads(page.executed.read_text(encoding="utf8"))
     hidden = False
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -187,29 +238,31 @@ def page_of(executed: Path, profile: str) -> str:
             tags.append("remove-cell")
         if profile != "smoke" and "synthetic" in tags:
             tags.remove("synthetic")
+        if page.paper and cell["cell_type"] == "markdown":
+            cell["source"] = "".join(cell["source"]).replace("{{ paper }}", page.paper)
     return json.dumps(notebook)
 
 
-def assemble(chapters: list[Path], source: Path, profile: str) -> None:
+def assemble(executed: list[Page], source: Path, profile: str) -> None:
     """Lay out what Jupyter Book is given, and refuse a table of contents that does not match."""
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_*"))
     (source / "chapters").mkdir(exist_ok=True)
-    for chapter in chapters:
-        page = source / "chapters" / chapter.name
-        page.write_text(page_of(chapter, profile), encoding="utf8")
+    for page in executed:
+        path = source / "chapters" / page.executed.name
+        path.write_text(source_of(page, profile), encoding="utf8")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, source)
 
     listed = set(documents_in(yaml.safe_load((source / "_toc.yml").read_text(encoding="utf8"))))
-    pages = {
-        str(page.relative_to(source).with_suffix(""))
-        for page in source.rglob("*")
-        if page.suffix in (".md", ".ipynb") and "book_static" not in page.parts
+    there = {
+        str(path.relative_to(source).with_suffix(""))
+        for path in source.rglob("*")
+        if path.suffix in (".md", ".ipynb") and "book_static" not in path.parts
     }
-    if listed != pages:
-        lines = [f"_toc.yml names {page}, which does not exist" for page in sorted(listed - pages)]
-        lines += [f"_toc.yml does not name {page}" for page in sorted(pages - listed)]
+    if listed != there:
+        lines = [f"_toc.yml names {name}, which does not exist" for name in sorted(listed - there)]
+        lines += [f"_toc.yml does not name {name}" for name in sorted(there - listed)]
         sys.exit("The book cannot be built: " + "; ".join(lines) + ".")
 
 
@@ -252,11 +305,14 @@ def main() -> None:
         default="smoke",
         help="smoke: the embedded synthetic faces, minutes; full: the data under FER_DATA, hours",
     )
-    parser.add_argument("--chapter", help="execute one chapter and build no book")
+    parser.add_argument("--chapter", help="execute one page, such as data, and build no book")
     options = parser.parse_args()
     profile = options.profile
     if options.chapter:
-        chapter(ROOT / "notebooks" / f"{options.chapter}.ipynb", profile, progress=False)
+        by_name = {page.name: page for page in pages()}
+        if options.chapter not in by_name:
+            sys.exit(f"No page is called {options.chapter}: one of {', '.join(by_name)}.")
+        chapter(by_name[options.chapter], profile, progress=False)
         return
     try:
         with locked(BUILD / "book.lock", "make book"):
@@ -267,16 +323,16 @@ def main() -> None:
 
 def book(profile: str) -> None:
     """Execute what has changed, build the book, say where it is."""
-    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    every = pages()
     print(f"Chapters ({profile} profile)", flush=True)
-    changed = [notebook for notebook in notebooks if not is_current(notebook, profile)]
+    changed = [page for page in every if not is_current(page, profile)]
     if len(changed) > 1:
         chapters_at_once(changed, profile)
-        executed = [BUILD / "notebooks" / notebook.name for notebook in notebooks]
     else:
-        executed = [chapter(notebook, profile) for notebook in notebooks]
+        for page in every:
+            chapter(page, profile)
     print("Book", flush=True)
-    assemble(executed, BUILD / "book_source", profile)
+    assemble(every, BUILD / "book_source", profile)
     build(BUILD / "book_source")
     print(f"Read it: {(HTML / 'index.html').as_uri()}", flush=True)
 
