@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -152,6 +154,69 @@ COLUMNS = (
     *("training", "prediction", "device", "versions"),
     *("code", "data", "split", "metrics", "loaded", "sources", "entry_points", "commit"),
 )
+
+
+def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
+    """A row for runs that differ in seed and fold alone, with means over them.
+
+    Args:
+        runs: of any papers; of those repeated with other code the last counts.
+
+    Returns:
+        Paper, Run (its name without seed, fold and hash, and what else tells it from its
+        namesakes), Kind, Epochs, Seeds and Runs (how many), Validation and Test (accuracies in
+        percent), Hours (of training, all runs together).
+    """
+    groups: dict[str, list[Recorded]] = {}
+    for run in records.latest(list(runs)):
+        key = json.dumps([run.paper, run.profile, run.epochs, _same(run)], sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    namesakes: dict[tuple[str, str], list[dict]] = {}
+    for group in groups.values():
+        namesakes.setdefault((group[0].paper, _label(group[0])), []).append(_same(group[0]))
+
+    def told(run: Recorded) -> str:
+        label, same = _label(run), _same(run)
+        others = namesakes[run.paper, label]
+        apart = [
+            name
+            for name in sorted({name for other in others for name in other} - {"contrast"})
+            if any(other.get(name) != same.get(name) for other in others)
+        ]
+        return ", ".join([label, *(f"{name} {same.get(name)}" for name in apart)])
+
+    def percent(group: list[Recorded], part: str) -> str:
+        return f"{100 * fmean(run.metrics[part]['accuracy'] for run in group):.2f}"
+
+    return [
+        {
+            "Paper": group[0].paper,
+            "Run": told(group[0]),
+            "Kind": group[0].parameters.get("contrast", group[0].profile),
+            "Epochs": group[0].epochs,
+            "Seeds": len({run.seed for run in group}),
+            "Runs": len(group),
+            "Validation": percent(group, "val"),
+            "Test": percent(group, "test"),
+            "Hours": f"{sum(run.timings.get('training', 0) for run in group) / 3600:.1f}",
+        }
+        for group in groups.values()
+    ]
+
+
+def _same(run: Recorded) -> dict[str, Any]:
+    """What runs of one variant have in common; what weights come from is named with a seed."""
+    told = dict(run.parameters)
+    for name in ("seed", "fold", "pretraining"):
+        told.pop(name, None)
+    return told | {"from scratch": run.parameters.get("pretraining") in (None, "none")}
+
+
+def _label(run: Recorded) -> str:
+    """A run's name for all its seeds and folds."""
+    name = re.sub(r"-seed\d+-[0-9a-f]+$", "", run.run)
+    protocol, fold = run.parameters.get("protocol"), run.parameters.get("fold")
+    return name if fold is None else name.replace(f"-{protocol}{fold}", f"-{protocol}", 1)
 
 
 def _row(line: _Line, folder: Path) -> dict[str, Any]:

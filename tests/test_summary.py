@@ -147,3 +147,24 @@ def test_records_elsewhere_do_not_join_the_projects_cache(folder, monkeypatch):
     recorded("yengikand2023", folder / "results", cache)
     comparison.compare("yengikand2023", folder / "results")
     assert not cache.exists()
+
+
+def test_runs_that_differ_in_seed_and_fold_are_one_line_of_means(make_record, tmp_path):
+    folds = [
+        (f"ck48-kfold{fold}-seed{seed}-0000000{seed}", {"protocol": "kfold", "fold": fold}, seed)
+        for fold in (0, 1)
+        for seed in (0, 1)
+    ]
+    others = [
+        ("ck48-official-seed0-0000000a", {"protocol": "official", "fold": None, "rate": 1}, 0),
+        ("ck48-official-seed0-0000000b", {"protocol": "official", "fold": None, "rate": 2}, 0),
+    ]
+    for correct, (name, parameters, seed) in enumerate([*folds, *others], start=20):
+        made = make_record(name, seed=seed, correct=correct, **parameters)
+        records.write(made, None, None, tmp_path)
+    rows = summaries.variants(recorded("yengikand2023", tmp_path))
+    assert [(row["Run"], row["Seeds"], row["Runs"], row["Test"]) for row in rows] == [
+        ("ck48-kfold", 2, 4, "53.75"),
+        ("ck48-official, rate 1", 1, 1, "60.00"),
+        ("ck48-official, rate 2", 1, 1, "62.50"),
+    ]
