@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,8 @@ import numpy as np
 
 from fer_utils import metrics, provenance, records, splits
 from fer_utils.datasets import FaceDataset, load
-from fer_utils.parameters import ParameterError
+from fer_utils.manifests import load_manifest
+from fer_utils.parameters import ChapterParameters, ParameterError
 from fer_utils.splits import Split
 from fer_utils.training import checkpoints
 
@@ -55,17 +57,19 @@ def load_parts(
     seed: int,
     fold: int | None = None,
     root: str | Path | None = None,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
     **options: Any,
 ) -> tuple[FaceDataset, Split]:
     """A data set and its rows in training, validation and test.
 
     Args:
         dataset: a manifest's name.
-        protocol: "official" parts, "stratified" by image (80/10/10), "subject_kfold" (5 folds) or
+        protocol: "official" parts, "stratified" by image, "subject_kfold" (5 folds) or
             "leave_one_subject_out".
         seed: what draws the split; the data themselves do not depend on it.
         fold: 0-based, where a protocol has several; None where it has one.
         root: the data root, see `datasets.load`.
+        fractions: shares of training, validation and test, where images are drawn.
         options: for `datasets.load`.
 
     Raises:
@@ -76,7 +80,7 @@ def load_parts(
     if protocol == "official":
         found = [splits.official(data)]
     elif protocol == "stratified":
-        found = [splits.stratified(data, seed=seed)]
+        found = [splits.stratified(data, fractions, seed)]
     elif protocol == "subject_kfold":
         found = splits.subject_kfold(data, FOLDS, seed=seed)
     else:
@@ -281,3 +285,215 @@ def profile_of(
     if asked not in (None, found):
         raise ParameterError(f"profile = {asked!r}: with these parameters it is a {found} run.")
     return found
+
+
+def scored_again(run: Run, kept: Mapping[str, np.ndarray]) -> Run:
+    """A run whose record also tells what the same predictions score on some of the test images.
+
+    Args:
+        run: as it was made.
+        kept: bool (N,) of the test images, by the part's name.
+    """
+    names = run.record.data.classes
+    more = {
+        part: metrics.score(run.labels[rows], run.probabilities[rows], names)
+        for part, rows in kept.items()
+    }
+    scores = {**run.record.metrics, **more}
+    return replace(run, record=run.record.model_copy(update={"metrics": scores}))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a chapter is asked to run, with the paper's own values where it was told none.
+
+    Args:
+        chosen: the chapter's checked parameters.
+        dataset: a manifest's name.
+        protocol, fold: see `load_parts`.
+        epochs, batch_size: of the training.
+        profile: see `profile_of`.
+    """
+
+    chosen: ChapterParameters
+    dataset: str
+    protocol: Protocol
+    fold: int | None
+    epochs: int
+    batch_size: int
+    profile: records.Profile
+
+    @property
+    def folder(self) -> Path:
+        """Where the records go."""
+        return Path(self.chosen.records_dir or f"{self.chosen.output_dir}/records")
+
+    def load_data(self, like: str = "fer2013", **options: Any) -> FaceDataset:
+        """The data set as a whole.
+
+        Args:
+            like: where faces are drawn, the set whose expressions they show.
+            options: for `datasets.load`.
+        """
+        return load_data(self.dataset, self.chosen.data_root, **self._drawn(like), **options)
+
+    def load_parts(
+        self,
+        like: str = "fer2013",
+        fractions: Sequence[float] = (0.8, 0.1, 0.1),
+        **options: Any,
+    ) -> tuple[FaceDataset, Split]:
+        """The data set and its rows in training, validation and test.
+
+        Args:
+            like, options: see `load_data`.
+            fractions: see `load_parts` of this module.
+        """
+        return load_parts(
+            self.dataset,
+            self.protocol,
+            seed=self.chosen.seed,
+            fold=self.fold,
+            root=self.chosen.data_root,
+            fractions=fractions,
+            **self._drawn(like),
+            **options,
+        )
+
+    def _drawn(self, like: str) -> dict[str, Any]:
+        if self.dataset != "synthetic":
+            return {}
+        return {"count": self.chosen.images, "expressions": load_manifest(like).class_names}
+
+    def settings(self, **own: Any) -> dict[str, Any]:
+        """Every choice that makes the run, for `run` and the record.
+
+        Args:
+            own: what the paper's own network and training take.
+        """
+        settings = {
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "fold": self.fold,
+            **own,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "select": "val_accuracy",
+            "seed": self.chosen.seed,
+        }
+        if self.dataset == "synthetic":
+            settings["images"] = self.chosen.images
+        return settings
+
+    def run(self, data: FaceDataset, split: Split, **how: Any) -> Run:
+        """Train and score; the plan knows the profile, the cores and where checkpoints are kept.
+
+        Args:
+            data, split: see `run` of this module.
+            how: its other arguments.
+        """
+        return run(
+            data=data,
+            split=split,
+            profile=self.profile,
+            work=f"{self.chosen.output_dir}/runs",
+            threads=self.chosen.threads,
+            **how,
+        )
+
+    def write(self, run: Run) -> Path:
+        """Write a run's record and probabilities; see `records.write`."""
+        return records.write(run.record, run.probabilities, run.labels, self.folder)
+
+    def write_beside(self, run: Run, kind: str, told: Any, name: str = "") -> Path:
+        """Write what else a run has found, where `found_beside` reads it.
+
+        Args:
+            run: whose record is written already.
+            kind: the folder beside the records.
+            told: JSON-ready.
+            name: of the file; empty for the run's own.
+
+        Returns:
+            `<folder>/<paper>/<kind>/<name>.json`.
+        """
+        path = self.folder / run.record.paper / kind / f"{name or run.record.run}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told, indent=1) + "\n")
+        return path
+
+
+def plan(
+    chosen: ChapterParameters,
+    paper: Mapping[str, tuple[int, int]],
+    smoke: tuple[int, int],
+    *,
+    protocols: Mapping[str, Protocol] | None = None,
+    lengths: Sequence[int] = (),
+    as_published: bool = True,
+) -> Plan:
+    """Complete a chapter's parameters with the paper's own values.
+
+    Args:
+        chosen: what the chapter was told.
+        paper: data set -> epochs and batch size of the paper; a full run that names no data set
+            takes the first.
+        smoke: epochs and batch size on synthetic faces.
+        protocols: of the data sets without official parts.
+        lengths: numbers of epochs that the paper has besides.
+        as_published: whether all else that was chosen is as in the paper.
+
+    Raises:
+        ParameterError: see `profile_of`.
+    """
+    dataset = chosen.dataset or (next(iter(paper)) if chosen.profile == "full" else "synthetic")
+    protocol = getattr(chosen, "protocol", None) or (protocols or {}).get(dataset, "official")
+    fold = getattr(chosen, "fold", None)
+    if fold is None and protocol in ("subject_kfold", "leave_one_subject_out"):
+        fold = 0
+    usual = paper.get(dataset, smoke)
+    epochs, batch_size = chosen.epochs or usual[0], chosen.batch_size or usual[1]
+    same_length = epochs in (usual[0], *lengths) and batch_size == usual[1]
+    published = as_published and dataset in paper and same_length
+    profile = profile_of(dataset, published, chosen.profile)
+    return Plan(chosen, dataset, protocol, fold, epochs, batch_size, profile)
+
+
+def found_beside(paper: str, kind: str, folder: Path = records.RESULTS) -> dict[str, Any]:
+    """What `Plan.write_beside` has kept of a paper's runs, by name."""
+    paths = sorted((Path(folder) / paper / kind).glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf8")) for path in paths}
+
+
+def contradicted(
+    run: Run, rows: np.ndarray, votes: np.ndarray, answers: Sequence[str], count: int = 12
+) -> list[dict[str, Any]]:
+    """The wrong predictions that a run is surest of, with what people said of the same picture.
+
+    Args:
+        run: on FER2013.
+        rows: int (N,), rows of its test images in the whole set.
+        votes: int (M, V), how many taggers gave each answer to each row of the whole set.
+        answers: the V answers.
+        count: how many predictions.
+
+    Returns:
+        JSON-ready, the surest first: row, label, predicted, probability, votes by answer.
+    """
+    names = run.record.data.classes
+    predicted = run.probabilities.argmax(axis=1)
+    sure = run.probabilities.max(axis=1) * (predicted != run.labels)
+    return [
+        {
+            "row": int(rows[n]),
+            "label": names[run.labels[n]],
+            "predicted": names[predicted[n]],
+            "probability": round(float(sure[n]), 4),
+            "votes": {
+                answer: int(number)
+                for answer, number in zip(answers, votes[rows[n]], strict=True)
+                if number
+            },
+        }
+        for n in np.argsort(-sure, kind="stable")[:count]
+    ]

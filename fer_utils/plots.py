@@ -1,15 +1,18 @@
-"""Every figure of the book. Each function draws and returns one matplotlib figure."""
+"""Every figure of the book but the networks. Each function draws and returns one figure.
+
+Where nothing is recorded, or no face may be shown, a sentence says so in the figure's place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from fer_utils.arithmetic import RULES, Printed, is_share, room
 from fer_utils.audit import Column, candidate_parts
@@ -17,6 +20,8 @@ from fer_utils.comparison import Comparison
 from fer_utils.data_report import LabelNoise
 from fer_utils.datasets import FaceDataset
 from fer_utils.detection import Detections, crop_to_landmarks, resize_with_padding
+from fer_utils.display import NO_RUN, note
+from fer_utils.manifests import load_manifest
 from fer_utils.records import RunRecord
 
 # Wong's palette: told apart by readers who do not see red and green.
@@ -40,7 +45,7 @@ def use_style() -> None:
     )
 
 
-def _finished(figure: Figure) -> Figure:
+def finished(figure: Figure) -> Figure:
     """A notebook shows a cell's last value; an open figure would be shown once more."""
     plt.close(figure)
     return figure
@@ -63,7 +68,7 @@ def faces(images: np.ndarray, titles: Sequence[str], columns: int = 7) -> Figure
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set_title(title, fontsize="small", fontweight="normal")
-    return _finished(figure)
+    return finished(figure)
 
 
 def examples(data: FaceDataset, each: int = 2) -> Figure:
@@ -77,6 +82,50 @@ def examples(data: FaceDataset, each: int = 2) -> Figure:
     ]
     titles = [*data.class_names, *[""] * (len(images) - len(data.class_names))]
     return faces(np.stack(images), titles, columns=len(data.class_names))
+
+
+def first_faces(data: FaceDataset, count: int = 7) -> Figure:
+    """The first images of a set, each under its expression."""
+    some = data.subset(np.arange(min(count, len(data))))
+    return faces(some.images, _expressions(some), columns=count)
+
+
+def changed_faces(
+    data: FaceDataset, change: Callable[[np.ndarray], np.ndarray], count: int = 7
+) -> Figure:
+    """The first images of a set under their expressions, and below each what becomes of it.
+
+    Args:
+        data: at least one image.
+        change: from images uint8 (N, H, W, C) to as many of the same shape.
+        count: images in a row.
+    """
+    some = data.subset(np.arange(min(count, len(data))))
+    images = np.concatenate([some.images, change(some.images)])
+    return faces(images, [*_expressions(some), *[""] * len(some)], columns=len(some))
+
+
+def _expressions(data: FaceDataset) -> list[str]:
+    return [data.class_names[label] for label in data.labels]
+
+
+def permitted(data: FaceDataset, draw: Callable[[FaceDataset], Figure]) -> Figure | Markdown:
+    """Faces where the set's manifest lets them be shown, and of nobody but whom it names.
+
+    Args:
+        data: any images of a set.
+        draw: what draws those that may be shown.
+
+    Returns:
+        The figure, or why there is none.
+    """
+    rules = load_manifest(data.name).faces
+    may = np.full(len(data), rules.shown)
+    if rules.subjects:
+        may &= np.isin(data.subjects, rules.subjects)
+    if not may.any():
+        return note(f"No faces are shown. {rules.wording}")
+    return draw(data.subset(may))
 
 
 def class_counts(parts: dict[str, FaceDataset]) -> Figure:
@@ -94,16 +143,27 @@ def class_counts(parts: dict[str, FaceDataset]) -> Figure:
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("images")
     axis.legend(frameon=False)
-    return _finished(figure)
+    return finished(figure)
 
 
 def learning_curves(
-    runs: Sequence[RunRecord], titles: Sequence[str] | None = None, loss: str = "loss, nats"
-) -> Figure:
-    """Accuracy and loss of each epoch, training and validation, and the epoch that was chosen."""
+    runs: Sequence[RunRecord], titles: Sequence[str] | str = "", loss: str = "loss, nats"
+) -> Figure | Markdown:
+    """Accuracy and loss of each epoch, training and validation, and the epoch that was chosen.
+
+    Args:
+        runs: a colour each.
+        titles: of the runs, or a pattern for all with names of parameters, such as "seed {seed}";
+            empty for the runs' own names.
+        loss: what the loss is.
+    """
+    if not runs:
+        return note(NO_RUN)
+    if isinstance(titles, str):
+        titles = [titles.format(**run.parameters | {"seed": run.seed}) or run.run for run in runs]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     colours = sns.color_palette([BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9"], len(runs))
-    for run, title, colour in zip(runs, titles or [run.run for run in runs], colours, strict=True):
+    for run, title, colour in zip(runs, titles, colours, strict=True):
         epochs = np.arange(1, len(run.history["loss"]) + 1)
         for axis, key, scale in ((axes[0], "accuracy", 100), (axes[1], "loss", 1)):
             axis.plot(epochs, scale * np.array(run.history[key]), "--", color=colour, alpha=0.6)
@@ -116,24 +176,70 @@ def learning_curves(
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_title("dashed: training, solid: validation, dot: chosen epoch", fontsize="small")
     axes[1].legend(frameon=False, fontsize="small")
-    return _finished(figure)
+    return finished(figure)
 
 
-def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
-    """A confusion matrix, each row in percent of the images of that expression.
+def confusion(runs: Sequence[RunRecord], title: str = "") -> Figure | Markdown:
+    """The confusion matrix of a test part, each row in percent of the images of that expression.
 
     Args:
-        matrix: counts (K, K), rows true; several runs may be added up.
-        names: the K expressions.
+        runs: on the same expressions; their matrices are added up.
         title: above the figure.
     """
+    if not runs:
+        return note(NO_RUN)
     figure, axis = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
-    _percent_of_rows(axis, matrix, names, names)
+    names = runs[0].data.classes
+    _percent_of_rows(axis, _added_up(runs), names, names)
     axis.set(xlabel="predicted", ylabel="true", title=title)
-    return _finished(figure)
+    return finished(figure)
 
 
-def _percent_of_rows(axis: Axes, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+def confusions(groups: Mapping[str, Sequence[RunRecord]], columns: int = 3) -> Figure | Markdown:
+    """Confusion matrices beside each other, each row in percent of the images of its expression.
+
+    Args:
+        groups: runs by title, all on the same expressions; the matrices of a group are added up.
+        columns: matrices in a row.
+    """
+    if not groups:
+        return note(NO_RUN)
+    columns = min(columns, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.1 * columns + 0.6, 3.6 * rows + 0.3),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
+    )
+    for axis in axes.flat[len(groups) :]:
+        axis.remove()
+    for axis, (title, runs) in zip(axes.flat, groups.items(), strict=False):
+        names = runs[0].data.classes
+        small = {"annot_kws": {"size": 8}, "cbar": False, "square": True}
+        _percent_of_rows(axis, _added_up(runs), names, names, **small)
+        axis.set_title(title, fontsize="small")
+        axis.tick_params(axis="x", rotation=60, labelsize="small")
+        axis.tick_params(axis="y", rotation=0, labelsize="small")
+    figure.supxlabel("predicted", fontsize="small")
+    figure.supylabel("true", fontsize="small")
+    return finished(figure)
+
+
+def _added_up(runs: Sequence[RunRecord]) -> np.ndarray:
+    """Counts (K, K) on the test part, rows true, of all runs together."""
+    return sum(np.array(run.metrics["test"]["confusion_matrix"]) for run in runs)
+
+
+def _percent_of_rows(
+    axis: Axes,
+    matrix: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    **look: object,
+) -> None:
     """Counts as a heat map, each row in percent of its sum."""
     matrix = np.asarray(matrix, dtype=float)
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -149,11 +255,12 @@ def _percent_of_rows(axis: Axes, matrix: np.ndarray, rows: Sequence[str], column
         cbar_kws={"label": "% of the row"},
         linewidths=0.5,
         ax=axis,
+        **look,
     )
     axis.tick_params(axis="x", rotation=40)
 
 
-def against_paper(comparisons: Sequence[Comparison]) -> Figure:
+def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
     """Published numbers with their margins beside our intervals.
 
     Args:
@@ -170,6 +277,8 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure:
         name = f"{found.paper}: {name}" if several else name
         lines.append((name, found.ours, found.cell, scale, BLUE))
         lines += [(f"  {label}", other, None, scale, ORANGE) for label, other in found.also.items()]
+    if not lines:
+        return note("No full run is recorded.")
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")
     for y, (_, ours, cell, scale, colour) in enumerate(lines):
         if cell is not None:
@@ -188,54 +297,7 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure:
         fontweight="normal",
     )
     axis.grid(axis="y", visible=False)
-    return _finished(figure)
-
-
-def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]) -> Figure:
-    """A network as upright boxes from left to right.
-
-    Args:
-        columns: for each step the boxes below each other, (name, shape).
-        arrows: pairs of box names; a third element "skip" bends the arrow over what it skips.
-    """
-    figure, axis = plt.subplots(figsize=(0.72 * len(columns), 3.6), layout="constrained")
-    axis.set(xlim=(-0.45, len(columns) - 0.55), ylim=(-2.3, 2.6))
-    axis.axis("off")
-    at = {}
-    for x, boxes in enumerate(columns):
-        for k, (name, shape) in enumerate(boxes):
-            half = 1.4 if len(boxes) == 1 else 1.0
-            y = 1.15 * (len(boxes) - 1) - 2.3 * k
-            at[name] = (x, y, half)
-            edge = BLUE if "normal" in name else ORANGE if "separable" in name else GREY
-            axis.add_patch(
-                FancyBboxPatch(
-                    (x - 0.3, y - half),
-                    0.6,
-                    2 * half,
-                    boxstyle="round,pad=0.02,rounding_size=0.08",
-                    facecolor=(edge, 0.09),
-                    edgecolor=edge,
-                )
-            )
-            words = {"ha": "center", "va": "center", "rotation": 90}
-            axis.text(x - 0.12, y, name, fontsize=10, **words)
-            axis.text(x + 0.15, y, shape, fontsize=8.5, color=GREY, **words)
-    for start, end, *skip in arrows:
-        (x0, y0, half0), (x1, y1, half1) = at[start], at[end]
-        axis.add_patch(
-            FancyArrowPatch(
-                (x0, y0 + half0) if skip else (x0 + 0.32, y0),
-                (x1 + 0.2, y1 + half1) if skip else (x1 - 0.32, y1),
-                arrowstyle="-|>",
-                mutation_scale=10,
-                shrinkA=1,
-                shrinkB=1,
-                color=GREY,
-                connectionstyle="arc3,rad=-0.6" if skip else "arc3,rad=0",
-            )
-        )
-    return _finished(figure)
+    return finished(figure)
 
 
 def label_noise(noise: LabelNoise) -> Figure:
@@ -243,49 +305,7 @@ def label_noise(noise: LabelNoise) -> Figure:
     figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
     _percent_of_rows(axis, noise.matrix, noise.labels, noise.votes)
     axis.set(xlabel="first choice of ten taggers (FER+)", ylabel="label in FER2013")
-    return _finished(figure)
-
-
-def diagram(boxes: dict[str, tuple[float, float]], arrows: Sequence[tuple]) -> Figure:
-    """Named boxes at given places, with arrows from left to right.
-
-    Args:
-        boxes: name (lines split by "\\n") to its centre (x, y).
-        arrows: pairs of names; a third element "skip" leads the arrow over everything between.
-    """
-    half = {name: (0.07 * max(map(len, name.split("\n"))) + 0.12, 0.42) for name in boxes}
-    right = max(x + half[name][0] for name, (x, _) in boxes.items())
-    top = max(y for _, y in boxes.values())
-    bottom = min(y for _, y in boxes.values())
-    figure, axis = plt.subplots(
-        figsize=(1.05 * right + 0.6, 0.75 * (top - bottom) + 1.6), layout="constrained"
-    )
-    axis.set(xlim=(-0.6, right + 0.1), ylim=(bottom - 0.6, top + 1.1))
-    axis.axis("off")
-    for name, (x, y) in boxes.items():
-        wide, high = half[name]
-        axis.add_patch(
-            FancyBboxPatch(
-                (x - wide, y - high),
-                2 * wide,
-                2 * high,
-                boxstyle="round,pad=0.02,rounding_size=0.08",
-                facecolor=(BLUE, 0.09),
-                edgecolor=BLUE,
-            )
-        )
-        axis.text(x, y, name, ha="center", va="center", fontsize=9.5)
-    line = {"arrowstyle": "-|>", "mutation_scale": 10, "color": GREY}
-    for start, end, *skip in arrows:
-        (x0, y0), (x1, y1) = boxes[start], boxes[end]
-        if skip:
-            over = top + 0.8
-            axis.plot([x0, x0, x1], [y0 + half[start][1], over, over], color=GREY, linewidth=1)
-            points = (x1, over), (x1, y1 + half[end][1])
-        else:
-            points = (x0 + half[start][0], y0), (x1 - half[end][0], y1)
-        axis.add_patch(FancyArrowPatch(*points, shrinkA=1, shrinkB=1, **line))
-    return _finished(figure)
+    return finished(figure)
 
 
 def sizes_that_fit(figures: Sequence[Printed], largest: int, known: Mapping[int, str]) -> Figure:
@@ -319,7 +339,7 @@ def sizes_that_fit(figures: Sequence[Printed], largest: int, known: Mapping[int,
     axis.set_ylim(0, len(figures) + 1.2)
     axis.set_yticks(range(0, len(figures) + 1, 2))
     figure.legend(frameon=False, loc="outside upper right", ncols=2, fontsize="small")
-    return _finished(figure)
+    return finished(figure)
 
 
 def room_for_accuracy(columns: Sequence[Column]) -> Figure:
@@ -354,7 +374,7 @@ def room_for_accuracy(columns: Sequence[Column]) -> Figure:
     )
     axis.grid(axis="y", visible=False)
     figure.legend(frameon=False, loc="outside upper center", ncols=len(parts), fontsize="small")
-    return _finished(figure)
+    return finished(figure)
 
 
 def detected(images: np.ndarray, detections: Detections, columns: int = 7) -> Figure:
@@ -384,49 +404,4 @@ def detected(images: np.ndarray, detections: Detections, columns: int = 7) -> Fi
         axes[2, column].imshow(images[row, ..., 0], **grey)
     for axis, title in zip(axes[:, 0], ("found", "cropped, padded", "dropped"), strict=True):
         axis.set_title(title, fontsize="small", fontweight="normal", loc="left")
-    return _finished(figure)
-
-
-def confusions(matrices: dict[str, np.ndarray], names: Sequence[str], columns: int = 3) -> Figure:
-    """Confusion matrices beside each other, each row in percent of the images of its expression.
-
-    Args:
-        matrices: counts (K, K) by title, rows true; several runs may be added up.
-        names: the K expressions.
-        columns: matrices in a row.
-    """
-    columns = min(columns, len(matrices))
-    rows = -(-len(matrices) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(3.1 * columns + 0.6, 3.6 * rows + 0.3),
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
-    )
-    for axis in axes.flat[len(matrices) :]:
-        axis.remove()
-    for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=False):
-        share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        sns.heatmap(
-            share,
-            annot=True,
-            fmt=".0f",
-            annot_kws={"size": 8},
-            cmap="Blues",
-            vmin=0,
-            vmax=100,
-            xticklabels=names,
-            yticklabels=names,
-            cbar=False,
-            square=True,
-            linewidths=0.5,
-            ax=axis,
-        )
-        axis.set_title(title, fontsize="small")
-        axis.tick_params(axis="x", rotation=60, labelsize="small")
-        axis.tick_params(axis="y", rotation=0, labelsize="small")
-    figure.supxlabel("predicted", fontsize="small")
-    figure.supylabel("true", fontsize="small")
-    return _finished(figure)
+    return finished(figure)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fer_utils import audit, display, plots
+from fer_utils import audit, display, drawings, plots
 from fer_utils.arithmetic import Printed
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison
 from fer_utils.datasets import FaceDataset
+from fer_utils.display import trained
 from fer_utils.estimates import Estimate
 from fer_utils.manifests import (
     OpenDetail,
@@ -23,7 +24,7 @@ from fer_utils.manifests import (
     load_manifest,
     load_published,
 )
-from fer_utils.models import rahman2021
+from fer_utils.models import nouisser2023, rahman2021, wang2023, yengikand2023
 
 CELL = PublishedCell(
     id="made",
@@ -106,8 +107,9 @@ def test_examples_leave_white_where_an_expression_has_too_few_faces():
     ]
 
 
-def test_confusion_figure_shows_percent_of_each_row():
-    figure = plots.confusion(np.array([[3, 1], [0, 0]]), ("anger", "fear"))
+def test_confusion_figure_shows_percent_of_each_row_of_all_runs_together(make_record):
+    runs = [make_record(matrix=[[2, 0], [0, 0]]), make_record(matrix=[[1, 1], [0, 0]])]
+    figure = plots.confusion(runs)
     told = [word.get_text() for word in figure.axes[0].texts]
     assert told == ["75", "25", "0", "0"]
 
@@ -213,7 +215,7 @@ def test_a_published_table_stands_beside_ours_column_by_column():
 def test_a_diagram_has_every_box_and_arrow():
     boxes = {"input": (0, 0), "1x1\nBN": (2, 1), "5x5": (2, -1), "sum": (4, 0)}
     arrows = [("input", "1x1\nBN"), ("input", "5x5"), ("1x1\nBN", "sum"), ("input", "sum", "skip")]
-    (axis,) = plots.diagram(boxes, arrows).axes
+    (axis,) = drawings.diagram(boxes, arrows).axes
     assert [label.get_text() for label in axis.texts] == list(boxes)
     assert len(axis.patches) == len(boxes) + len(arrows)
 
@@ -284,7 +286,7 @@ def test_models_are_compared_on_the_images_that_one_alone_gets_right(make_record
         predicted = np.where(hits[run.parameters["model"]], labels, 1 - labels)
         return np.eye(2, dtype=np.float32)[predicted], labels
 
-    monkeypatch.setattr(display, "read_probabilities", probabilities)
+    monkeypatch.setattr(trained, "read_probabilities", probabilities)
     one, two = (make_record(model=name, epochs=20) for name in ("one", "two"))
     html = text(display.paired([(one, two)]))
     # 12 against 1: twice the chance of at most one head in 13 throws, 2 * 14 / 2**13.
@@ -299,11 +301,11 @@ def test_sizes_of_networks_in_torch_stand_beside_those_published():
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_confusion_matrices_stand_beside_each_other_in_percent(count):
-    matrices = {f"model {n}": np.array([[3, 1], [0, 5]]) for n in range(count)}
-    figure = plots.confusions(matrices, ["anger", "fear"])
+def test_confusion_matrices_stand_beside_each_other_in_percent(count, make_record):
+    groups = {f"model {n}": [make_record(matrix=[[3, 1], [0, 5]])] for n in range(count)}
+    figure = plots.confusions(groups)
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles == list(matrices)
+    assert titles == list(groups)
     for axis in figure.axes:
         assert [told.get_text() for told in axis.texts] == ["75", "25", "0", "100"]
 
@@ -320,3 +322,226 @@ def test_costs_are_told_a_number_and_once_in_all(make_record):
     assert re.search(r"all\s+2\s+2 ", told)  # two runs of 1.25 s, though three are named
     told = text(display.costs([Comparison("p", "II", CELL, quick, "exceeded", "")], runs))
     assert re.search(r"1\s+1\s+0.0\s+a GPU\s+2.5", told)
+
+
+# ---- faces that may be shown -------------------------------------------------------------------
+
+
+def of_set(name, subjects) -> FaceDataset:
+    """As many made faces as subjects, said to be of the set `name`; the images count from 0."""
+    count = len(subjects)
+    images = (
+        np.zeros((count, 8, 8, 1), np.uint8) + np.arange(count, dtype=np.uint8)[:, None, None, None]
+    )
+    labels = np.arange(count) % 2
+    return FaceDataset(name, images, labels, ("anger", "fear"), subjects=np.array(subjects))
+
+
+def drawn_from(data):
+    """What `permitted` draws, and the rows of the set it was given; nothing where it draws none."""
+    given = []
+
+    def draw(some):
+        given.extend(int(image[0, 0, 0]) for image in some.images)
+        return plots.first_faces(some)
+
+    return plots.permitted(data, draw), given
+
+
+def test_no_face_is_drawn_where_the_manifest_forbids_it():
+    shown, given = drawn_from(of_set("fer2013", ["someone"] * 3))
+    assert given == []
+    assert load_manifest("fer2013").faces.wording in shown.data
+
+
+def test_only_the_persons_that_a_manifest_names_are_drawn():
+    allowed = load_manifest("ckplus").faces.subjects
+    assert allowed, "the manifest names nobody any more: choose another set"
+    shown, given = drawn_from(of_set("ckplus", ["S999", allowed[0], "S998", allowed[-1]]))
+    assert isinstance(shown, Figure)
+    assert given == [1, 3]
+    shown, given = drawn_from(of_set("ckplus", ["S999", "S998"]))
+    assert given == []
+    assert load_manifest("ckplus").faces.wording in shown.data
+
+
+def test_synthetic_faces_are_drawn_under_their_expressions_and_below_what_becomes_of_them():
+    faces = of_set("synthetic", ["a", "b", "c"])
+    figure = plots.permitted(faces, lambda some: plots.changed_faces(some, lambda x: 255 - x, 2))
+    above, below = figure.axes[:2], figure.axes[2:]
+    assert [axis.get_title() for axis in above] == ["anger", "fear"]
+    for one, other in zip(above, below, strict=True):
+        np.testing.assert_array_equal(
+            other.images[0].get_array(), 255 - np.asarray(one.images[0].get_array())
+        )
+
+
+# ---- nothing recorded --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: display.runs([], ["dropout"]),
+        lambda: display.parts_and_figures([], ["dropout"]),
+        lambda: display.rules(display.by_rule([])),
+        lambda: display.dropped({}),
+        lambda: display.paired([]),
+        lambda: plots.learning_curves([], "seed {seed}"),
+        lambda: plots.confusion([]),
+        lambda: plots.confusions({}),
+        lambda: plots.against_paper([Comparison("p", "t", CELL, None, "not attempted", "none")]),
+    ],
+)
+def test_where_nothing_is_recorded_a_sentence_says_so(draw):
+    assert re.fullmatch(r"\*No .+ is recorded.*\.\*", draw().data)
+
+
+def test_curves_are_named_by_a_pattern_of_parameters(make_record):
+    runs = [make_record("a", seed=3, epochs=20), make_record("b", seed=4, epochs=30)]
+    runs = [
+        run.model_copy(
+            update={"history": {**run.history, "accuracy": [0.1, 0.2], "val_loss": [1, 2]}}
+        )
+        for run in runs
+    ]
+    for titles, expected in (
+        ("{epochs} epochs, seed {seed}", ["20 epochs, seed 3", "30 epochs, seed 4"]),
+        (["one", "two"], ["one", "two"]),
+        ("", ["a", "b"]),
+    ):
+        legend = plots.learning_curves(runs, titles).axes[1].get_legend()
+        assert [label.get_text() for label in legend.get_texts()] == expected
+
+
+# ---- networks ----------------------------------------------------------------------------------
+
+
+def boxes_of(figure) -> dict[str, str]:
+    """The names in a drawing of blocks and the shape under each."""
+    words = [label.get_text() for label in figure.axes[0].texts]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def test_drawings_show_the_widths_that_the_models_have():
+    drawn = boxes_of(drawings.yengikand2023(yengikand2023.WIDTHS, yengikand2023.PERCEPTRON_UNITS))
+    for n, width in enumerate(yengikand2023.WIDTHS, start=1):
+        assert drawn[f"separable {n}"].endswith(f"x{width}")
+    assert drawn["perceptron"] == str(yengikand2023.PERCEPTRON_UNITS)
+
+    drawn = boxes_of(drawings.wang2023(wang2023.WIDTHS))
+    assert [drawn[f"module {n}"] for n in (1, 2, 3)] == ["24x24x24", "12x12x48", "6x6x96"]
+
+    figure = drawings.nouisser2023(nouisser2023.BLOCKS)
+    drawn = boxes_of(figure)
+    assert (drawn["separable 13"], drawn["pooling"]) == ("1x1x1024", "1024")
+    arrows = len(figure.axes[0].patches) - len(drawn)
+    assert arrows == len(drawn) - 1 + len(nouisser2023.BLOCKS)  # one on, and one over each block
+
+    drawn = boxes_of(drawings.rahman2021())
+    assert (drawn["stage 4"], drawn["block 5"], drawn["layer"]) == ("2x2x512", "1x1x512", "7")
+    (axis,) = drawings.wang2023_module().axes
+    assert len(axis.texts) == 9
+
+
+# ---- tables and sentences of chapters ----------------------------------------------------------
+
+
+def test_verdicts_can_be_narrowed_to_tables_and_figures():
+    recall = CELL.model_copy(update={"metric": "recall", "row": "a recall"})
+    found = [
+        Comparison("p", "Table 1", CELL, OURS, "not reproduced", "below"),
+        Comparison("p", "Table 2", recall, OURS, "not reproduced", "below"),
+    ]
+    assert "a recall" not in text(display.verdicts(found, tables=["Table 1"]))
+    assert "a recall" not in text(display.verdicts(found, figures=["accuracy"]))
+    assert "Table 1" not in text(display.verdicts(found, tables=["Table 2"]))
+    assert text(display.verdicts(found)).count("65.32") == 2
+
+
+def test_the_accuracies_above_one_half_follow_from_recall_and_precision():
+    cells = [
+        CELL.model_copy(
+            update={
+                "id": metric,
+                "metric": metric,
+                "value": value,
+                "printed": printed,
+                "dataset": "fer2013",
+            }
+        )
+        for metric, value, printed in (
+            ("accuracy", 0.9, "0.9"),
+            ("balanced_accuracy", 0.8, "0.8000"),
+            ("macro_precision", None, "05000"),
+        )
+    ]
+    told = text(display.above_one_half(cells, {"macro_precision": 0.5}))
+    # 1 - (0.2 + 0.8) / 7 = 0.8571 of seven outputs each; from 0.8 to 1 - 0.8 of images: cannot be.
+    assert re.search(r"0\.8000 +05000 +0\.857\d to 0\.857\d +0\.9 +0\.(7999|8000) to 0\.200", told)
+    assert "Model" not in text(display.above_one_half(cells[:2], {}))
+
+
+def test_pairs_are_fusions_and_members_of_the_same_training(make_record):
+    def run(model, **more):
+        return make_record(model, model=model, **{"epochs": 20, "members": [], **more})
+
+    fusion, member = run("fusion_layer", members=["a", "b"]), run("vgg19")
+    others = [run("vgg19", epochs=30), run("vgg19_bn")]
+    pairs = display.fusions_with_members([fusion, member, *others], ("resnet18", "vgg19"))
+    assert pairs == [(fusion, member)]
+
+
+def test_a_judged_number_is_one_sentence_with_its_verdict_and_nothing_without_runs():
+    found = Comparison("p", "t", CELL, OURS, "not reproduced", "below")
+    told = display.judged("FER2013", found).replace("\N{NO-BREAK SPACE}", " ")
+    assert told == (
+        "**FER2013.** Printed 65.32 %, ours 60.00 (58.50 to 61.50) %: *not reproduced* (below)."
+    )
+    nothing = Comparison("p", "t", CELL, None, "not attempted", "none")
+    assert display.judged("FER2013", nothing) == display.kept_apart(nothing) == ""
+    assert display.kept_apart(found) == ""
+
+
+def test_how_far_a_protocol_moves_a_number_is_told_in_points():
+    percent = Comparison(
+        "p", "t", CELL, OURS, "r", "", {"subjects kept apart": Estimate(48.5, 1, 2, (), 9)}
+    )
+    assert display.kept_apart(percent).endswith("moves the number by 11.5 points.")
+    cell = CELL.model_copy(update={"unit": "fraction"})
+    fractions = [Estimate(value, 0, 1, (), 9) for value in (0.9, 0.75)]
+    found = Comparison("p", "t", cell, fractions[0], "r", "", {"subjects kept apart": fractions[1]})
+    assert display.kept_apart(found).endswith("moves the number by 15.0 points.")
+    assert " %" not in display.kept_apart(found)
+
+
+def test_a_discussion_leaves_out_what_has_no_runs():
+    assert display.discussion("one", "", "two").data == "one\n\ntwo"
+    assert display.discussion("", "", otherwise="None yet.").data == "None yet."
+
+
+def test_compute_counts_runs_and_names_each_device_once(make_record):
+    runs = [make_record(name).model_copy(update={"timings": {"training": 5400}}) for name in "ab"]
+    assert "2 recorded runs, 3.0 hours of training, on cpu, 2 cores." in display.compute(runs)
+    assert display.compute([]) == ""
+
+
+def test_repeated_columns_are_told_only_when_whole():
+    cell = CELL.model_copy(update={"unit": "fraction", "printed": "0.97", "row": "plain"})
+    ours = Estimate(0.96, 0.94, 0.98, (), 147)
+    found = Comparison("p", "t", cell, ours, "inconclusive", "")
+    told = display.repeated("Table 3", [found])
+    assert told.startswith("**Table 3.** plain: 0.97, ours 0.9600.")
+    assert "up to 4.0 points wide" in told
+    missing = Comparison("p", "t", cell, None, "not attempted", "")
+    assert display.repeated("Table 3", [found, missing]) == ""
+
+
+def test_open_details_read_reduced_runs_only_where_they_are_asked_to(make_record):
+    detail = OpenDetail(
+        id="a", detail="Rate", choice="1", reason="small", other={"half": {"rate": 0.5}}
+    )
+    reduced = [make_record(profile="reduced", rate=0.5, seed=seed) for seed in (0, 1)]
+    assert "not measured" in text(display.open_details([detail], reduced, OURS, {}))
+    told = text(display.open_details([detail], reduced, OURS, {}, ("reduced", "full")))
+    assert re.search(r"half: 75\.00 .* ours: 60\.00", told)

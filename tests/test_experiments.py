@@ -8,10 +8,10 @@ import trees
 
 from fer_utils import experiments, metrics, provenance, records
 from fer_utils.complexity import multiply_accumulates
-from fer_utils.experiments import label, load_parts, profile_of
+from fer_utils.experiments import label, load_parts, plan, profile_of
 from fer_utils.manifests import DataError, DataMissing, load_manifest
 from fer_utils.models import yengikand2023
-from fer_utils.parameters import ParameterError
+from fer_utils.parameters import ChapterParameters, ParameterError
 from fer_utils.preprocessing import flip_and_shift
 from fer_utils.splits import Split
 from fer_utils.training import checkpoints, keras_loop
@@ -332,3 +332,113 @@ def test_data_that_are_absent_are_told_as_such(tmp_path):
     with pytest.raises(DataMissing):
         load_parts("jaffe", "leave_one_subject_out", seed=0, fold=0, root=tmp_path)
     assert issubclass(DataMissing, DataError)
+
+
+# ---- what a chapter is asked to run -------------------------------------------------------------
+
+PAPER = {"fer2013": (20, 32), "ck48": (20, 64)}
+
+
+class Chosen(ChapterParameters):
+    dataset: str | None = None
+    protocol: str | None = None
+    fold: int | None = None
+    images: int = 300
+
+
+def planned(as_published=True, **told):
+    return plan(
+        Chosen(**told),
+        PAPER,
+        (8, 16),
+        protocols={"ck48": "subject_kfold"},
+        lengths=(30,),
+        as_published=as_published,
+    )
+
+
+def test_what_is_not_told_is_the_papers_own():
+    nothing = planned()
+    assert (nothing.dataset, nothing.protocol, nothing.fold) == ("synthetic", "official", None)
+    assert (nothing.epochs, nothing.batch_size, nothing.profile) == (8, 16, "smoke")
+    first = planned(profile="full")
+    assert (first.dataset, first.epochs, first.batch_size) == ("fer2013", 20, 32)
+    folds = planned(dataset="ck48")
+    assert (folds.protocol, folds.fold, folds.profile) == ("subject_kfold", 0, "full")
+    assert planned(dataset="ck48", protocol="stratified").fold is None
+
+
+@pytest.mark.parametrize(
+    ("told", "profile"),
+    [
+        ({"epochs": 30}, "full"),  # the paper has that length too
+        ({"epochs": 29}, "trial"),
+        ({"batch_size": 64}, "trial"),
+        ({"as_published": False}, "trial"),
+        ({"epochs": 2, "profile": "reduced"}, "reduced"),
+        ({"dataset": "ferplus", "epochs": 8, "batch_size": 16}, "trial"),  # not in the paper
+    ],
+)
+def test_a_run_is_full_only_with_the_papers_own_settings(told, profile):
+    assert planned(**{"dataset": "fer2013", **told}).profile == profile
+
+
+def test_settings_name_every_choice_and_the_number_of_drawn_faces():
+    settings = planned(dataset="ck48", fold=2, seed=5).settings(dropout=0.1)
+    assert settings == {
+        "dataset": "ck48",
+        "protocol": "subject_kfold",
+        "fold": 2,
+        "dropout": 0.1,
+        "epochs": 20,
+        "batch_size": 64,
+        "select": "val_accuracy",
+        "seed": 5,
+    }
+    assert planned().settings()["images"] == 300
+
+
+def test_a_plan_loads_its_parts_as_the_paper_draws_them(tmp_path):
+    drawn = planned(protocol="stratified", images=300)
+    data, split = drawn.load_parts(like="ferplus", fractions=(0.7, 0.15, 0.15))
+    assert data.class_names == load_manifest("ferplus").class_names
+    assert [len(rows) for rows in split.parts().values()] == [210, 45, 45]
+    assert len(drawn.load_data()) == 300
+    with pytest.raises(DataMissing):
+        planned(dataset="fer2013", data_root=str(tmp_path)).load_data()
+
+
+def test_what_stands_beside_the_records_is_found_by_name(done, tmp_path):
+    told = {"votes": {"fear": 3}}
+    here = planned(records_dir=str(tmp_path))
+    here.write(done)
+    here.write_beside(done, "contradicted", told)
+    here.write_beside(done, "contradicted", [1], "other")
+    found = experiments.found_beside("yengikand2023", "contradicted", tmp_path)
+    assert found == {done.record.run: told, "other": [1]}
+    assert [run.run for run in records.read_all("yengikand2023", tmp_path)] == [done.record.run]
+    assert experiments.found_beside("yengikand2023", "nothing", tmp_path) == {}
+
+
+def test_the_same_predictions_are_scored_again_on_some_images(done):
+    kept = np.arange(len(done.labels)) % 2 == 0
+    again = experiments.scored_again(done, {"test_some": kept})
+    right = (done.probabilities.argmax(axis=1) == done.labels)[kept]
+    assert again.record.metrics["test_some"]["n"] == kept.sum()
+    assert again.record.metrics["test_some"]["accuracy"] == pytest.approx(right.mean())
+    assert again.record.metrics["test"] == done.record.metrics["test"]
+    assert "test_some" not in done.record.metrics
+
+
+def test_contradicted_predictions_are_the_surest_wrong_ones_with_their_votes(done):
+    probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.4, 0, 0.6], [0, 0, 1]])
+    labels = np.array([1, 0, 0, 2])  # the last one is right
+    votes = np.zeros((10, 2), int)
+    votes[[7, 4]] = [[0, 10], [3, 7]]
+    made = replace(done, probabilities=probabilities, labels=labels)
+    rows = np.array([7, 4, 2, 1])
+    found = experiments.contradicted(made, rows, votes, ("anger", "unknown"), count=2)
+    assert [told["row"] for told in found] == [7, 4]
+    assert (found[0]["label"], found[0]["predicted"]) == ("happiness", "anger")
+    assert [told["probability"] for told in found] == [0.9, 0.7]
+    assert [told["votes"] for told in found] == [{"unknown": 10}, {"anger": 3, "unknown": 7}]

@@ -1,0 +1,87 @@
+"""Tables on images: what a data set is, and what is done to it before training."""
+
+from __future__ import annotations
+
+from html import escape
+
+from IPython.display import HTML, Markdown
+
+from fer_utils.display.cells import note, table
+from fer_utils.manifests import DatasetManifest
+
+
+def data_card(manifest: DatasetManifest) -> HTML:
+    """What the manifest says of a data set."""
+    parts = ", ".join(
+        f"{name} {part.count:,}" + (f" ({part.source})" if part.source else "")
+        for name, part in manifest.splits.items()
+        if part.count
+    )
+    shown = "yes" if manifest.faces.shown else "no"
+    lines = {
+        "Name": manifest.title,
+        "About": manifest.about,
+        "Images": f"{manifest.image.height}x{manifest.image.width} {manifest.image.mode}"
+        + (f"; {parts}" if parts else ""),
+        "Expressions": ", ".join(manifest.class_names),
+        "Groups": "; ".join(
+            f"{name}: {group.derived}" + (f" ({group.count})" if group.count else "")
+            for name, group in manifest.groups.items()
+        )
+        or "none",
+        "Licence": manifest.licence.name,
+        "May faces be shown?": f"{shown}. {manifest.faces.wording}",
+        "How to get it": manifest.obtain,
+        "Notes": " ".join(manifest.notes),
+    }
+    rows = "".join(
+        f'<tr><th scope="row" style="text-align: left; white-space: nowrap">{name}</th>'
+        f'<td style="text-align: left">{escape(told)}</td></tr>'
+        for name, told in lines.items()
+        if told
+    )
+    return HTML(f'<table class="dataframe"><tbody>{rows}</tbody></table>')
+
+
+def dropped(counts: dict[str, dict[str, dict[str, dict[str, int]]]]) -> HTML | Markdown:
+    """How many images of each expression and part have no face that was found.
+
+    Args:
+        counts: of `detection.dropped`, by detector.
+    """
+    if not counts:
+        return note("No count is recorded.")
+    parts = {
+        f"{part}, {detector}": classes
+        for detector, told in counts.items()
+        for part, classes in told.items()
+    }
+    names = list(next(iter(parts.values())))
+    rows = []
+    for name in [*names, "all"]:
+        row = {"Expression": name}
+        for part, classes in parts.items():
+            chosen = classes.values() if name == "all" else [classes[name]]
+            images, lost = (sum(found[key] for found in chosen) for key in ("images", "dropped"))
+            row[part] = f"{lost:,} of {images:,} ({100 * lost / max(images, 1):.1f} %)"
+        rows.append(row)
+    return table(rows)
+
+
+def balanced(counts: dict[str, dict[str, dict[str, int]]], printed: dict | None = None) -> HTML:
+    """Images of each expression before and after balancing, and how many of them were made.
+
+    Args:
+        counts: of `balancing.counts`, by label.
+        printed: expression -> what a paper prints, before and after; None for nothing.
+    """
+    names = list(next(iter(counts.values()), printed))
+    rows = []
+    for name in names:
+        row = {"Expression": name}
+        if printed:
+            row |= {"Printed, before": printed[name][0], "Printed, after": printed[name][1]}
+        for label, told in counts.items():
+            row |= {f"{label}, {key}": told[name][key] for key in ("before", "after", "made")}
+        rows.append(row)
+    return table(rows)

@@ -1,0 +1,358 @@
+"""Tables on what papers printed, beside what our runs gave."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from html import escape
+
+import numpy as np
+from IPython.display import HTML
+
+from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
+from fer_utils.audit import Finding
+from fer_utils.comparison import Comparison, select
+from fer_utils.display.cells import badge, interval, table
+from fer_utils.display.trained import devices
+from fer_utils.estimates import Estimate, estimate
+from fer_utils.manifests import OpenDetail, PublishedCell, load_manifest
+from fer_utils.records import RunRecord
+
+
+def verdicts(
+    comparisons: Iterable[Comparison],
+    cited: bool = False,
+    *,
+    tables: Collection[str] | None = None,
+    figures: Collection[str] | None = None,
+) -> HTML:
+    """Published cells beside ours, with the verdict on each.
+
+    Args:
+        comparisons: of one paper; accuracies come first, counts of multiplications last.
+        cited: show the rows that the paper cites from others too.
+        tables: of which tables; None for all.
+        figures: of which metrics; None for all.
+    """
+    rows = []
+    for found in sorted(comparisons, key=lambda found: found.cell.metric == "multiplications"):
+        if tables is not None and found.table not in tables:
+            continue
+        if figures is not None and found.cell.metric not in figures:
+            continue
+        if found.verdict is None and not (cited and found.cell.kind == "cited"):
+            continue
+        cell, ours = found.cell, found.ours
+        published = escape(cell.printed) + (f" ± {cell.margin:g}" if cell.margin else "")
+        rows.append(
+            {
+                "Table": escape(found.table),
+                "Result": f"{escape(cell.row)}, {escape(cell.column)}",
+                "Published": published,
+                "Ours": interval(ours, cell.unit) if found.verdict else "",
+                "Runs": len(ours.runs) if ours and ours.runs else "",
+                "Verdict": badge(found.verdict),
+            }
+        )
+        rows += [
+            {
+                "Table": "",
+                "Result": f"<em>{escape(label)}</em>",
+                "Published": "",
+                "Ours": interval(other, cell.unit),
+                "Runs": len(other.runs),
+                "Verdict": "",
+            }
+            for label, other in found.also.items()
+        ]
+    return table(rows)
+
+
+def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
+    """A published table as printed, each column followed by what our runs give.
+
+    Args:
+        comparisons: the cells of one table; those with a verdict count.
+    """
+    judged = [found for found in comparisons if found.verdict]
+    labels: dict[str, dict[str, None]] = {}
+    for found in judged:
+        labels.setdefault(found.cell.column, {}).update(dict.fromkeys(found.also))
+    rows: dict[str, dict[str, str]] = {}
+    for found in judged:
+        cell = found.cell
+        row = rows.setdefault(cell.row, {"Setting": escape(cell.row)})
+        row[cell.column] = escape(cell.printed)
+        row[f"{cell.column}, ours"] = interval(found.ours, cell.unit)
+        for label in labels[cell.column]:
+            row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
+    return table(list(rows.values()))
+
+
+def expressions(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> HTML:
+    """Recall of each expression and what its images are most often called, printed and ours.
+
+    Args:
+        comparisons: the cells of one table; those of recall and of the most frequent prediction
+            count, and belong together by row and by the runs they are compared with.
+        recorded: the paper's records.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    words = {
+        (found.cell.row, str(found.cell.select)): found.cell.printed
+        for found in comparisons
+        if found.cell.metric == "most_frequent_prediction"
+    }
+    for found in comparisons:
+        cell = found.cell
+        if cell.metric != "recall":
+            continue
+        word = words.get((cell.row, str(cell.select)))
+        row = rows.setdefault(cell.row, {"Expression": escape(cell.row)})
+        row[cell.column] = escape(f"{cell.printed}, {word}" if word else cell.printed)
+        ours = "–"
+        if runs := select(recorded, cell.select):
+            names = runs[0].data.classes
+            matrix = sum(np.array(run.metrics["test"]["confusion_matrix"]) for run in runs)
+            counts = matrix[names.index(cell.expression)]
+            recall = 100 * counts[names.index(cell.expression)] / counts.sum()
+            ours = f"{recall:.0f}%, {names[counts.argmax()]}"
+        row[f"{cell.column}, ours"] = ours
+    return table(list(rows.values()))
+
+
+def open_details(
+    details: Sequence[OpenDetail],
+    recorded: Sequence[RunRecord],
+    ours: Estimate | None,
+    effects: dict[str, str],
+    profiles: Collection[str] = ("full",),
+) -> HTML:
+    """What a paper does not say, our choices, and what others do to the accuracy.
+
+    Args:
+        details: of the published file.
+        recorded: the paper's runs.
+        ours: accuracy with all of our choices, in percent.
+        effects: by a detail's id, what the chapter itself has measured.
+        profiles: which of the runs count.
+    """
+    rows = []
+    for detail in details:
+        told = [effects[detail.id]] if detail.id in effects else []
+        for label, fields in detail.other.items():
+            if other := estimate(select(recorded, fields, profiles), "accuracy", "percent"):
+                told.append(f"{label}: {interval(other)}, ours: {interval(ours)}")
+        rows.append(
+            {
+                "The paper leaves open": escape(detail.detail),
+                "Our choice": escape(detail.choice),
+                "Why": escape(detail.reason),
+                "Effect on accuracy, %": escape("; ".join(told)) or "not measured",
+            }
+        )
+    return table(rows)
+
+
+def costs(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> HTML:
+    """What the runs behind each published number cost, and all of them together.
+
+    A run that several numbers are read from is counted with each, and once in the last line.
+
+    Args:
+        comparisons: of one paper or of several; those without runs are left out.
+        recorded: the runs, of the same papers.
+    """
+    by_name = {run.run: run for run in recorded}
+    rows, every = [], {}
+    for found in comparisons:
+        own = {name: by_name[name] for name in found.ours.runs} if found.ours else {}
+        if own:
+            result = f"{escape(found.cell.row)}, {escape(found.cell.column)}"
+            place = {"Paper": found.paper, "Table": escape(found.table), "Result": result}
+            rows.append(place | _cost(list(own.values())))
+            every |= own
+    if not rows:
+        return table([])
+    return table([*rows, {"Paper": "all", "Table": "", "Result": ""} | _cost(list(every.values()))])
+
+
+def _cost(found: Sequence[RunRecord]) -> dict[str, object]:
+    """Seconds, devices and energy of some runs, as cells of a table."""
+    energy = [run.device.get("joules") for run in found]
+    return {
+        "Runs": len(found),
+        "Training, s": f"{sum(run.timings.get('training', 0) for run in found):,.0f}",
+        "Prediction, s": f"{sum(run.timings.get('prediction', 0) for run in found):,.1f}",
+        "Device": escape(devices(found)),
+        "Energy, kJ": "not measured" if None in energy else f"{sum(energy) / 1000:,.1f}",
+    }
+
+
+def learning_rates(printed: Sequence[PublishedCell], schedule: Mapping[int, float]) -> HTML:
+    """A published schedule of learning rates beside the one that training follows.
+
+    Args:
+        printed: a cell a step, in order; the row names its epochs.
+        schedule: first epoch of a step, counted from 0 -> rate from there on.
+    """
+    return table(
+        [
+            {
+                "Epochs": escape(cell.row.removeprefix("epochs ")),
+                "Printed": escape(cell.printed),
+                "Here, from epoch": start,
+                "Here": f"{rate:g}",
+            }
+            for cell, (start, rate) in zip(printed, schedule.items(), strict=True)
+        ]
+    )
+
+
+def above_one_half(cells: Sequence[PublishedCell], meant: Mapping[str, float]) -> HTML:
+    """The accuracies that follow where recall and precision count all outputs above one half.
+
+    Args:
+        cells: of one table; rows with an accuracy, a recall and a precision count.
+        meant: id of a misprinted cell -> the fraction to take for it, to four digits.
+    """
+
+    def ends(cell: PublishedCell) -> tuple[float, float]:
+        value = meant.get(cell.id, cell.value)
+        return value - 0.00005, value + 0.00005  # as far as rounding goes
+
+    def told(found: tuple[float, float]) -> str:
+        return f"{found[0]:.4f} to {found[1]:.4f}"
+
+    by_row: dict[str, dict[str, PublishedCell]] = {}
+    for cell in cells:
+        by_row.setdefault(cell.row, {})[cell.metric] = cell
+    rows = []
+    for label, row in by_row.items():
+        if not {"accuracy", "balanced_accuracy", "macro_precision"} <= row.keys():
+            continue
+        accuracy = row["accuracy"]
+        recall, precision = row["balanced_accuracy"], row["macro_precision"]
+        classes = len(load_manifest(accuracy.dataset).class_names)
+        rows.append(
+            {
+                "Model": escape(label),
+                "Recall": escape(recall.printed),
+                "Precision": escape(precision.printed),
+                "Element-wise accuracy that follows": told(
+                    elementwise_from(ends(recall), ends(precision), classes)
+                ),
+                "Accuracy printed": escape(accuracy.printed),
+                "Top-1 accuracy that follows": told(
+                    thresholded_accuracy(ends(recall), ends(precision))
+                ),
+            }
+        )
+    return table(rows)
+
+
+def overview(comparisons: Sequence[Comparison]) -> HTML:
+    """Every cell of every paper, to be sorted, filtered and taken along as CSV or JSON.
+
+    Args:
+        comparisons: of any papers, cited cells included; those with a verdict come first.
+    """
+    import itables
+    import pandas as pd
+    from itables.javascript import init_notebook_mode
+
+    rows = [flat(found) for found in sorted(comparisons, key=lambda found: not found.verdict)]
+    frame = pd.DataFrame(rows)
+    links = " ".join(
+        f'<a class="fer-download" download="results.{kind}" href="data:{mime};base64,'
+        f'{base64.b64encode(text.encode()).decode()}">{kind.upper()}</a>'
+        for kind, mime, text in (
+            ("csv", "text/csv", frame.to_csv(index=False)),
+            ("json", "application/json", json.dumps(rows, indent=1, ensure_ascii=False)),
+        )
+    )
+    shown = pd.DataFrame(
+        {
+            "Paper": [escape(row["paper"]) for row in rows],
+            "Table": [escape(row["table"]) for row in rows],
+            "Result": [escape(f"{row['row']}, {row['column']}") for row in rows],
+            "Published": [escape(row["printed"]) for row in rows],
+            "Ours": ["" if row["ours"] is None else f"{row['ours']:g}" for row in rows],
+            "90 %": [f"{row['low']:g} to {row['high']:g}" if row["runs"] else "" for row in rows],
+            "Runs": [row["runs"] or "" for row in rows],
+            "Verdict": [
+                f'<span title="{escape(row["reason"])}">{told}</span>'
+                for row in rows
+                for told in [badge(row["verdict"]) or row["kind"]]
+            ],
+        }
+    )
+    init_notebook_mode(all_interactive=False, connected=False)
+    interactive = itables.to_html_datatable(
+        shown,
+        connected=False,
+        showIndex=False,
+        allow_html=True,
+        maxBytes=0,
+        column_filters="header",
+        classes="display compact",
+        pageLength=25,
+        lengthMenu=[10, 25, 100, {"label": "all", "value": -1}],
+    )
+    return HTML(f"<p>Every cell, as a file: {links}</p>{interactive}")
+
+
+def flat(found: Comparison) -> dict:
+    """A comparison as one row of plain values, for tables and files."""
+    cell, ours = found.cell, found.ours
+    digits = 4 if cell.unit == "fraction" else 2
+    return {
+        "paper": found.paper,
+        "table": found.table,
+        "id": cell.id,
+        "row": cell.row,
+        "column": cell.column,
+        "kind": cell.kind,
+        "dataset": cell.dataset,
+        "metric": cell.metric,
+        "expression": cell.expression,
+        "part": cell.part,
+        "unit": cell.unit,
+        "printed": cell.printed,
+        "value": cell.value,
+        "margin": cell.margin,
+        "ours": ours and round(ours.mean, digits),
+        "low": ours and round(ours.low, digits),
+        "high": ours and round(ours.high, digits),
+        "p_equivalence": found.p_value and round(found.p_value, 4),
+        "runs": len(ours.runs) if ours else 0,
+        "n_test": ours and ours.n_test,
+        "persons": ours and ours.persons,
+        "verdict": found.verdict,
+        "reason": found.reason,
+    }
+
+
+def findings(found: Sequence[Finding]) -> HTML:
+    """The findings of an audit, a card each: claim, test, result, how sure, what it means."""
+    cards = []
+    for finding in found:
+        lines = {
+            "Claim": finding.claim,
+            "Test": finding.test,
+            "Result": finding.result,
+            "It means": finding.means,
+            "It does not mean": finding.does_not_mean,
+        }
+        told = {name: escape(words) for name, words in lines.items()}
+        if finding.details:
+            listed = "".join(f"<li>{escape(detail)}</li>" for detail in finding.details)
+            told["Result"] += f"<ul>{listed}</ul>"
+        rows = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in told.items())
+        sure = finding.confidence
+        cards.append(
+            f'<div class="finding" data-confidence="{sure}"><p><strong>{escape(finding.kind)}'
+            f'</strong> <span class="confidence">{sure}</span></p><dl>{rows}</dl></div>'
+        )
+    return HTML("".join(cards))

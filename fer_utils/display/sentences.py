@@ -1,0 +1,105 @@
+"""What a chapter says of its own numbers, in words that follow from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from IPython.display import Markdown
+
+from fer_utils.comparison import Comparison
+from fer_utils.display.cells import interval
+from fer_utils.display.trained import devices
+from fer_utils.estimates import Estimate
+from fer_utils.records import RunRecord
+
+
+def discussion(*told: str, otherwise: str = "No full run is recorded yet.") -> Markdown:
+    """Paragraphs; those without words are left out.
+
+    Args:
+        told: a paragraph each, in Markdown.
+        otherwise: where nothing is left.
+    """
+    return Markdown("\n\n".join(paragraph for paragraph in told if paragraph) or otherwise)
+
+
+def judged(subject: str, found: Comparison) -> str:
+    """A published number, ours, and the verdict with its reason; empty without runs.
+
+    Args:
+        subject: what the number is about, set in bold.
+        found: a cell with a margin.
+    """
+    if found.ours is None:
+        return ""
+    sign = _sign(found)
+    printed = found.cell.printed.removesuffix("%").strip()
+    ours = interval(found.ours, found.cell.unit)
+    return (
+        f"**{subject}.** Printed {printed}{sign}, ours {ours}{sign}: *{found.verdict}* "
+        f"({found.reason})."
+    )
+
+
+def kept_apart(found: Comparison, label: str = "subjects kept apart") -> str:
+    """How much the people of the test part help when they are in training too; empty without runs.
+
+    Args:
+        found: with ours split by image.
+        label: of the same recipe with subjects kept apart, in `found.also`.
+    """
+    other = found.also.get(label)
+    if found.ours is None or other is None:
+        return ""
+    points = (found.ours.mean - other.mean) * (100 if found.cell.unit == "fraction" else 1)
+    return (
+        f" With the people of the test part kept out of training the same recipe gives "
+        f"{interval(other, found.cell.unit)}{_sign(found)}: the protocol alone moves the number by "
+        f"{points:.1f} points."
+    )
+
+
+def beside(subject: str, other: Estimate | None, ours: Estimate | None, than: str) -> str:
+    """What another network reaches and how far that is from ours; empty where one is missing.
+
+    Args:
+        subject: the other, set in bold.
+        other, ours: accuracies in percent.
+        than: what ours is.
+    """
+    if other is None or ours is None:
+        return ""
+    points = other.mean - ours.mean
+    return f"**{subject}.** {interval(other)} %, {points:+.2f} points against {than}."
+
+
+def repeated(subject: str, found: Sequence[Comparison]) -> str:
+    """A published column and ours, and how wide our intervals are; empty where one is missing.
+
+    Args:
+        subject: what the column is, set in bold.
+        found: its cells, as fractions.
+    """
+    if not all(one.ours for one in found):
+        return ""
+    pairs = [f"{one.cell.row}: {one.cell.printed}, ours {one.ours.mean:.4f}" for one in found]
+    widest = max(one.ours.high - one.ours.low for one in found)
+    return (
+        f"**{subject}.** {'; '.join(pairs)}. The intervals of ours are up to {100 * widest:.1f} "
+        f"points wide."
+    )
+
+
+def compute(recorded: Sequence[RunRecord]) -> str:
+    """How many runs there are, and what their training took; empty without runs."""
+    if not recorded:
+        return ""
+    hours = sum(run.timings["training"] for run in recorded) / 3600
+    return (
+        f"**Compute.** {len(recorded)} recorded runs, {hours:.1f} hours of training, on "
+        f"{devices(recorded)}."
+    )
+
+
+def _sign(found: Comparison) -> str:
+    return " %" if found.cell.unit == "percent" else ""

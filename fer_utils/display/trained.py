@@ -1,0 +1,275 @@
+"""Tables on recorded runs: what was trained, what it cost, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from IPython.display import HTML, Markdown
+from statsmodels.stats.contingency_tables import mcnemar
+
+from fer_utils import metrics
+from fer_utils.display.cells import NO_RUN, interval, note, table
+from fer_utils.estimates import Estimate, estimate
+from fer_utils.records import RunRecord, read_probabilities
+
+
+def scores(run: RunRecord, part: str = "test") -> HTML:
+    """Recall, precision and F1 of each expression, and the whole above, in percent."""
+    found = run.metrics[part]
+
+    def percent(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f}"
+
+    rows = [
+        {
+            "Expression": name,
+            "Images": row["support"],
+            "Recall": percent(row["recall"]),
+            "Precision": percent(row["precision"]),
+            "F1": percent(row["f1"]),
+        }
+        for name, row in found["per_class"].items()
+    ]
+    caption = (
+        f"{found['n']:,} images: accuracy {percent(found['accuracy'])} %, "
+        f"balanced accuracy {percent(found['balanced_accuracy'])} %, "
+        f"macro F1 {percent(found['macro_f1'])} %"
+    )
+    return table(rows, caption)
+
+
+def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
+    """A line a run: the parameters named, what was chosen, accuracies in percent and the cost."""
+    if not found:
+        return note(NO_RUN)
+    return table(
+        [
+            {
+                **{field: run.parameters.get(field) for field in fields},
+                "Seed": run.seed,
+                "Epoch chosen": f"{run.selection.epoch} of {len(run.history['loss'])}",
+                "Validation": f"{100 * run.metrics['val']['accuracy']:.2f}",
+                "Test": f"{100 * run.metrics['test']['accuracy']:.2f}",
+                "Minutes": f"{run.timings['training'] / 60:.1f}",
+                "Code": run.code.commit[:7] if run.code.commit else "",
+            }
+            for run in found
+        ]
+    )
+
+
+def epochs_and_parts(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """What the choice of epoch, of test part and of accuracy does, in words for `open_details`.
+
+    Args:
+        runs: full runs with the chapter's own choices, one a seed; none: nothing is told.
+    """
+    if not runs:
+        return {}
+
+    def mean(part: str, figure: str) -> str:
+        return f"{100 * np.mean([run.metrics[part][figure] for run in runs]):.2f}"
+
+    last = f"{100 * np.mean([run.history['val_accuracy'][-1] for run in runs]):.2f}"
+    chosen = mean("val", "accuracy")
+    return {
+        "epoch": f"validation accuracy of the last epoch {last}, of the chosen one {chosen}",
+        "test-part": f"on the validation part, which chose the epoch: {chosen}",
+        "accuracy": f"element-wise, same predictions: {mean('test', 'elementwise_accuracy')}",
+    }
+
+
+def validation_by(parameter: str, runs: Sequence[RunRecord]) -> dict[str, str]:
+    """What values of a parameter give on the validation part, in words for `open_details`.
+
+    Args:
+        parameter: that was searched; the detail has its name.
+        runs: one a value; none: nothing is told.
+    """
+    found = {run.parameters[parameter]: 100 * run.metrics["val"]["accuracy"] for run in runs}
+    told = ", ".join(f"{value}: {accuracy:.2f}" for value, accuracy in sorted(found.items()))
+    return {parameter: f"validation accuracy by {parameter}: {told}"} if told else {}
+
+
+# What a record's parts are, in the order from the honest number to the easiest one.
+PARTS = {
+    "test": "private test",
+    "val": "validation, which chose the epoch",
+    "train": "training images",
+    "trained_on": "training images as balanced",
+}
+
+
+def parts_and_figures(
+    runs: Sequence[RunRecord], fields: Sequence[str], against: float | None = None
+) -> HTML | Markdown:
+    """What the same networks score on each part and in each figure; percent, mean over seeds.
+
+    Args:
+        runs: records; those that agree in `fields` stand in one line a part.
+        fields: parameters that the lines name.
+        against: a published accuracy in percent; two columns then tell what is missing to it.
+    """
+    if not runs:
+        return note(NO_RUN)
+    groups: dict[tuple, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.parameters.get(field) for field in fields), []).append(run)
+    rows = []
+    for values, group in groups.items():
+        for part, words in PARTS.items():
+            scored = [run.metrics[part] for run in group if part in run.metrics]
+            if not scored:
+                continue
+            precision = [metrics.macro_precision(np.array(s["confusion_matrix"])) for s in scored]
+            top1, element = (
+                100 * np.mean([s[figure] for s in scored])
+                for figure in ("accuracy", "elementwise_accuracy")
+            )
+            row = {
+                **dict(zip((field.capitalize() for field in fields), values, strict=True)),
+                "Scored on": words,
+                "Seeds": len(scored),
+                "Accuracy": f"{top1:.2f}",
+                "Recall": f"{100 * np.mean([s['balanced_accuracy'] for s in scored]):.2f}",
+                "Precision": f"{100 * np.mean(precision):.2f}",
+                "Element-wise accuracy": f"{element:.2f}",
+            }
+            if against is not None:
+                row |= {
+                    "Accuracy, to the printed": f"{against - top1:+.2f}",
+                    "Element-wise, to the printed": f"{against - element:+.2f}",
+                }
+            rows.append(row)
+    return table(rows)
+
+
+def fusions_with_members(
+    recorded: Sequence[RunRecord], members: Collection[str]
+) -> list[tuple[RunRecord, RunRecord]]:
+    """Each fusion of networks beside each of its members, trained with the same parameters.
+
+    Args:
+        recorded: runs whose parameter "model" says what was trained.
+        members: the models that fusions are made of.
+    """
+    pairs = []
+    for fusion in recorded:
+        same = {**fusion.parameters, "model": None, "members": []}
+        pairs += [
+            (fusion, member)
+            for member in recorded
+            if fusion.parameters["model"].startswith("fusion")
+            and member.parameters["model"] in members
+            and {**member.parameters, "model": None} == same
+        ]
+    return pairs
+
+
+def paired(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> HTML | Markdown:
+    """Two models on the same test images: what one of them alone gets right, and McNemar's test.
+
+    Args:
+        pairs: recorded runs with their probabilities, scored on the same images.
+    """
+    if not pairs:
+        return note("No fusion is recorded together with its members.")
+    rows = []
+    for first, second in pairs:
+        right = []
+        for run in (first, second):
+            probabilities, labels = read_probabilities(run)
+            right.append(probabilities.argmax(axis=1) == labels)
+        one, other = right
+        counts = np.array([[(a & b).sum() for b in (other, ~other)] for a in (one, ~one)])
+        rows.append(
+            {
+                "Model": first.parameters["model"],
+                "Against": second.parameters["model"],
+                "Epochs": first.parameters["epochs"],
+                "Seed": first.seed,
+                "It alone right": counts[0, 1],
+                "The other alone right": counts[1, 0],
+                "Points": f"{100 * (one.mean() - other.mean()):+.2f}",
+                "p": f"{mcnemar(counts, exact=True).pvalue:.3f}",
+            }
+        )
+    return table(rows)
+
+
+def contradicted(run: RunRecord, found: Sequence[Mapping]) -> HTML:
+    """Wrong predictions that a run is surest of, with what people said of the same picture.
+
+    Args:
+        run: whose predictions they are.
+        found: of `experiments.contradicted`.
+    """
+    rows = [
+        {
+            "Row": told["row"],
+            "Label of FER2013": told["label"],
+            "Predicted": told["predicted"],
+            "Probability": f"{told['probability']:.3f}",
+            "Votes of FER+": ", ".join(
+                f"{answer} {number}"
+                for answer, number in sorted(told["votes"].items(), key=lambda vote: -vote[1])
+            ),
+        }
+        for told in found
+    ]
+    model, epochs = run.parameters["model"], run.parameters["epochs"]
+    return table(rows, f"{model}, {epochs} epochs, seed {run.seed}")
+
+
+# Which test images of FER+ count, from the rule that keeps most to the one that keeps fewest.
+RULES = {
+    "any": "at least one vote for an expression",
+    "plurality": "an expression leads the votes",
+    "probability": "the leading expressions hold more than half",
+    "multi_target": "expressions with 30 % hold more than half",
+    "majority": "one expression has more than half",
+}
+
+
+def by_rule(runs: Sequence[RunRecord]) -> dict[str, Estimate]:
+    """Accuracy in percent of the same predictions under each of `RULES`; empty without runs.
+
+    Args:
+        runs: on FER+, whose records score the part "test_" + rule for every rule.
+    """
+    if not runs:
+        return {}
+    return {rule: estimate(runs, "accuracy", "percent", part=f"test_{rule}") for rule in RULES}
+
+
+def rules(found: Mapping[str, Estimate]) -> HTML | Markdown:
+    """How the rule for which test images count moves an accuracy.
+
+    Args:
+        found: of `by_rule`.
+    """
+    if not found:
+        return note(NO_RUN)
+    return table(
+        [
+            {
+                "Test images that stay": RULES[rule],
+                "Images": f"{ours.n_test:,}",
+                "Accuracy, %": interval(ours),
+            }
+            for rule, ours in found.items()
+        ]
+    )
+
+
+def devices(found: Sequence[RunRecord]) -> str:
+    """What runs were computed on, each device once, such as "a processor, 1 core"."""
+    names = {}
+    for run in found:
+        device = run.device
+        used = device.get("threads") or device.get("cores")
+        cores = f", {used} core{'' if used == 1 else 's'}" if device.get("kind") == "cpu" else ""
+        name = device.get("gpu") or device.get("model") or device.get("kind", "unknown")
+        names[f"{name}{cores}"] = None
+    return "; ".join(names)

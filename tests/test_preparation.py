@@ -1,0 +1,52 @@
+"""Balancing as a chapter asks for it: the training part alone, nothing, or all before the split."""
+
+import numpy as np
+import pytest
+
+from fer_utils import preparation
+from fer_utils.datasets import load
+from fer_utils.manifests import load_manifest
+
+NAMES = ("anger", "disgust", "fear")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("synthetic", count=400, expressions=NAMES)
+
+
+def test_printed_numbers_are_scaled_to_the_size_of_the_training_part(data):
+    share = np.sum(data.split == "train") / load_manifest("fer2013").splits["train"].count
+    printed = {"anger": 4000, "disgust": 3000}
+    alone = preparation.in_proportion(printed, data, "fer2013", "train")
+    assert alone == {name: round(share * images) for name, images in printed.items()}
+    whole = preparation.in_proportion(printed, data, "fer2013", "before_split")
+    assert whole["anger"] == round(share / 0.8 * 4000) > alone["anger"]
+
+
+def test_only_the_training_part_is_balanced_and_by_the_run_itself(data):
+    targets = dict.fromkeys(NAMES, 90)
+    ready = preparation.prepare(data, targets, "train", seed=0)
+    assert ready.data is data
+    train = data.subset(ready.split.train)
+    np.testing.assert_array_equal(ready.prepare_train(train).images, ready.balanced.images)
+    assert {told["after"] for told in ready.counts.values()} == {90}
+    assert {name: told["before"] for name, told in ready.counts.items()} == {
+        name: int(np.sum(train.labels == k)) for k, name in enumerate(NAMES)
+    }
+    assert ready.share_with_train is None
+
+
+def test_nothing_is_balanced_where_nothing_is_asked_for(data):
+    ready = preparation.prepare(data, dict.fromkeys(NAMES, 90), "none", seed=0)
+    assert ready.data is data
+    assert (ready.prepare_train, ready.balanced, ready.counts) == (None, None, None)
+
+
+def test_the_wrong_order_balances_everything_and_tells_what_the_parts_share(data):
+    ready = preparation.prepare(data, dict.fromkeys(NAMES, 150), "before_split", seed=0)
+    assert ready.prepare_train is None
+    assert ready.data is ready.balanced
+    assert len(ready.data) == sum(map(len, ready.split.parts().values())) == 450
+    assert ready.split.name.startswith("balanced-before-")
+    assert 0 < ready.share_with_train["test"] <= 1
