@@ -62,7 +62,7 @@ def test_wrong_parameter_stops_before_training_and_lists_what_is_allowed(
 
 
 def test_nouisser2023_imports_its_network_after_the_seeds_are_set():
-    """Its module makes an initializer, which draws a seed at import: earlier, no run would repeat."""
+    """Its module makes an initializer, which draws a seed at import: before, no run repeats."""
     cells = nbformat.read(ROOT / "notebooks" / "nouisser2023.ipynb", as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     assert code.index("keras_loop.prepare(") < code.index("import nouisser2023")
