@@ -152,7 +152,10 @@ def _as_printed(claim: Claim, checked: Sequence[audit.Outcome]) -> tuple[Printed
         if isinstance(outcome, audit.Passed):
             told["cannot tell" if outcome.vacuous else "fits"].append("")
         elif outcome.claim == claim.says:
-            told["does not fit"].append(f"{outcome.test} {outcome.result} {outcome.means}")
+            sure = outcome.confidence in ("certain", "likely")
+            told["does not fit" if sure else "cannot tell"].append(
+                f"{outcome.test} {outcome.result} {outcome.means} How sure: {outcome.confidence}."
+            )
         else:  # one finding on several claims, with a line for each that it is about
             lines = [line for line in outcome.details if line.startswith(f"{claim.says}: ")]
             for line in lines:
@@ -327,7 +330,7 @@ def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
     rows = [
         {
             "Data": group[0].data.name,
-            "Protocol": group[0].parameters.get("protocol", ""),
+            "Protocol": group[0].parameters.get("protocol", "").replace("_", " "),
             "Run": escape(_variant(group[0])),
             "Kind": "contrast" if "contrast" in group[0].parameters else group[0].profile,
             "Epochs": len(group[0].history["loss"]),
@@ -348,9 +351,10 @@ def _training(runs: Sequence[RunRecord]) -> str:
 
 
 def _variant(run: RunRecord) -> str:
-    """What a run's name says beside data, protocol and seed."""
+    """What a run's name says beside data, protocol and seed, in words that a line may break at."""
     words = re.sub(r"-seed\d+-[0-9a-f]+$", "", run.run)
-    return re.sub(rf"^{run.data.name}-{run.parameters.get('protocol', '')}\d*-?", "", words)
+    beside = re.sub(rf"^{run.data.name}-{run.parameters.get('protocol', '')}\d*-?", "", words)
+    return re.sub(r"(?<!\de)-|_", " ", beside)
 
 
 def _device(run: RunRecord) -> str:

@@ -151,6 +151,14 @@ def test_other_claims_are_put_to_arithmetic_and_come_last(judged):
     assert "9" in wrong.sentence
 
 
+@pytest.mark.parametrize(("sure", "outcome"), [("likely", "does not fit"), ("weak", "cannot tell")])
+def test_a_weak_finding_is_no_contradiction(judged, sure, outcome):
+    claim = {"id": "same", "says": "4 is 5", "kind": "same number", "numbers": ["four", "five"]}
+    (found,) = judged(paper(claim | {"confidence": sure}))
+    assert found.outcome == outcome
+    assert found.sentence.endswith(f"How sure: {sure}.")
+
+
 def test_the_table_of_claims_shows_all_with_the_cells_behind_them(judged):
     found = judged(paper(GAIN, BEST, SUM), new=320, old=240)
     html = report.claims(found).data
@@ -252,15 +260,16 @@ def test_a_command_makes_the_runs_that_are_counted_beside_it():
 
 
 def test_runs_that_differ_in_the_seed_stand_in_one_line(make_record):
+    fields = {"protocol": "official", "model": "deep"}
     kept = [
         make_record(f"fer2013-official-deep-seed{seed}-0000000{seed}", seed=seed, **fields)
         for seed in (0, 1)
-        for fields in ({"protocol": "official", "model": "deep"},)
     ]
-    kept.append(make_record("fer2013-official-deep-x-seed0-00000002", contrast="wrong on purpose"))
+    wrong = "fer2013-official-deep-1e-05_x-seed0-00000002"
+    kept.append(make_record(wrong, contrast="wrong on purpose"))
     told = words(report.runs(kept))
     assert "fer2013 official deep full 2 2 2 0 min" in told
-    assert "contrast 2 1 1 0 min" in told
+    assert "official deep 1e-05 x contrast 2 1 1 0 min" in told
     assert "all 3 0 min" in told
     assert "No run is recorded" in report.runs([]).data
 
