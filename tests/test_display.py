@@ -523,6 +523,7 @@ def test_a_discussion_leaves_out_what_has_no_runs():
 def test_compute_counts_runs_and_names_each_device_once(make_record):
     runs = [make_record(name).model_copy(update={"timings": {"training": 5400}}) for name in "ab"]
     assert "2 recorded runs, 3.0 hours of training, on cpu, 2 cores." in display.compute(runs)
+    assert "1 recorded run, 1.5 hours" in display.compute(runs[:1])
     assert display.compute([]) == ""
 
 

@@ -95,10 +95,8 @@ def compute(recorded: Sequence[RunRecord]) -> str:
     if not recorded:
         return ""
     hours = sum(run.timings["training"] for run in recorded) / 3600
-    return (
-        f"**Compute.** {len(recorded)} recorded runs, {hours:.1f} hours of training, on "
-        f"{devices(recorded)}."
-    )
+    runs = f"{len(recorded)} recorded run{'' if len(recorded) == 1 else 's'}"
+    return f"**Compute.** {runs}, {hours:.1f} hours of training, on {devices(recorded)}."
 
 
 def _sign(found: Comparison) -> str:
