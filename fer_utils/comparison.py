@@ -120,13 +120,16 @@ def select(runs: Sequence[Run], fields: dict, profiles: Collection[str] = ("full
         fields: parameters and their values.
         profiles: which runs count; a verdict reads full ones alone.
     """
+    asked = {"contrast": None, **fields}
+    given = {key: value for key, value in asked.items() if value is not None}.items()
+    absent = [key for key, value in asked.items() if value is None]
     return records.latest(
         [
             run
             for run in runs
             if run.profile in profiles
-            and all(run.parameters.get(key) == value for key, value in fields.items())
-            and run.parameters.get("contrast") == fields.get("contrast")
+            and given <= run.parameters.items()
+            and all(run.parameters.get(key) is None for key in absent)
         ]
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from functools import cache as once
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -25,6 +27,7 @@ from fer_utils.training.checkpoints import write_atomically
 
 CACHE = records.RESULTS.parent / "build" / "summary.jsonl"
 FORMAT = 2  # of a line; another number makes all lines anew
+PARTS = ("data", "split", "selection", "code")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Recorded:
 
     Args:
         path: of the record.
+        data, split, selection, code: the fields of the record's own; not checked again, which would
+            take longer than reading them.
         epochs: how many were trained.
         metrics: of each part, without those of single expressions.
     """
@@ -43,16 +48,16 @@ class Recorded:
     profile: records.Profile
     parameters: dict[str, Any]
     seed: int
-    data: records.DataUsed
-    split: records.SplitUsed
-    selection: records.Selection
+    data: SimpleNamespace
+    split: SimpleNamespace
+    selection: SimpleNamespace
     metrics: dict[str, dict]
     persons: dict[str, list[int]] | None
     epochs: int
     timings: dict[str, float]
     device: dict[str, Any]
     versions: dict[str, str]
-    code: records.Code
+    code: SimpleNamespace
     created: str
     probabilities: str | None
 
@@ -86,22 +91,10 @@ class _Line:
     @cached_property
     def recorded(self) -> Recorded:
         told = {name: value for name, value in self.told.items() if name != "hashes"}
-        code, data = told["code"], told["data"]
-        # What was a record once is not checked again: that would take longer than reading it.
-        return Recorded(
-            path=Path(self.key[1]),
-            **told
-            | {
-                "data": records.DataUsed.model_construct(
-                    **data | {"classes": tuple(data["classes"])}
-                ),
-                "split": records.SplitUsed.model_construct(**told["split"]),
-                "selection": records.Selection.model_construct(**told["selection"]),
-                "code": records.Code.model_construct(
-                    **code | {"entry_points": tuple(code["entry_points"])}
-                ),
-            },
-        )
+        parts = {name: SimpleNamespace(**told[name]) for name in PARTS}
+        parts["data"].classes = tuple(parts["data"].classes)
+        parts["code"].entry_points = tuple(parts["code"].entry_points)
+        return Recorded(path=Path(self.key[1]), **told | parts)
 
 
 def recorded(
@@ -117,7 +110,7 @@ def recorded(
         RecordError: a file that is no record.
     """
     folder = Path(folder)
-    return [line.recorded for line in _lines(sorted(folder.glob(f"{paper}/*.json")), folder, cache)]
+    return [line.recorded for line in _lines(folder, [folder / paper], cache)]
 
 
 def summary(folder: str | Path = records.RESULTS, cache: Path | None = CACHE) -> pd.DataFrame:
@@ -143,7 +136,7 @@ def summary(folder: str | Path = records.RESULTS, cache: Path | None = CACHE) ->
         RecordError: a file that is no record.
     """
     folder = Path(folder)
-    lines = _lines(sorted(folder.glob("*/*.json")), folder, cache)
+    lines = _lines(folder, sorted(path for path in folder.glob("*") if path.is_dir()), cache)
     return pd.DataFrame([_row(line, folder) for line in lines], columns=COLUMNS)
 
 
@@ -256,23 +249,31 @@ def _row(line: _Line, folder: Path) -> dict[str, Any]:
     }
 
 
-def _lines(paths: Iterable[Path], folder: Path, cache: Path | None) -> list[_Line]:
+def _lines(folder: Path, papers: Iterable[Path], cache: Path | None) -> list[_Line]:
     """A line for each record: the one that is known, or a new one where its file has changed."""
     if cache == CACHE and folder.resolve() != records.RESULTS.resolve():
         cache = None  # records of a test or of a copy do not belong into the project's cache
     known = {} if cache is None else _known(cache)
     lines, changed = [], False
-    for path in paths:
-        status = path.stat()
-        key = [FORMAT, str(path.resolve()), status.st_mtime_ns, status.st_size]
-        line = known.get(key[1])
+    for path, status in (found for paper in papers for found in _files(paper)):
+        key = [FORMAT, path, status.st_mtime_ns, status.st_size]
+        line = known.get(path)
         if line is None or line.key != key:
-            line = known[key[1]] = _Line(key, _told(records.read(path)))
+            line = known[path] = _Line(key, _told(records.read(Path(path))))
             changed = True
         lines.append(line)
     if changed and cache is not None:
         _write(cache, known)
     return lines
+
+
+def _files(paper: Path) -> list[tuple[str, os.stat_result]]:
+    """The records of a paper in the order of their names, and what tells whether they changed."""
+    if not paper.is_dir():
+        return []
+    with os.scandir(paper.resolve()) as entries:
+        found = [entry for entry in entries if entry.name.endswith(".json")]
+        return sorted((entry.path, entry.stat()) for entry in found)
 
 
 def _told(run: records.RunRecord) -> dict[str, Any]:

@@ -105,8 +105,10 @@ def test_lines_of_the_committed_records_give_what_the_records_give(paper, tmp_pa
     lines = recorded(paper, cache=cache)
     assert [line.run for line in lines] == [run.run for run in whole]
     for line, run in zip(lines, whole, strict=True):
-        for name in ("parameters", "data", "split", "selection", "code", "persons", "device"):
+        for name in ("parameters", "seed", "persons", "device", "timings", "probabilities"):
             assert getattr(line, name) == getattr(run, name), (run.run, name)
+        for name in summaries.PARTS:
+            assert vars(getattr(line, name)) == dict(getattr(run, name)), (run.run, name)
         assert (line.history, line.model) == (run.history, run.model)
     assert records.stale(lines) == records.stale(whole)
     assert [run.run for run in records.latest(lines)] == [run.run for run in records.latest(whole)]
