@@ -24,7 +24,7 @@ from pathlib import Path
 
 from execute import ROOT, Failed, execute, shown
 
-from fer_utils import records
+from fer_utils import provenance, records
 from fer_utils.training.checkpoints import write_atomically
 
 
@@ -67,7 +67,8 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
             for profile in run["profiles"]:
                 asked = {**parameters, "profile": profile}
                 try:
-                    told = execute(notebook, running, asked, sentinel, threads=threads)
+                    with provenance.Energy() as energy:
+                        told = execute(notebook, running, asked, sentinel, threads=threads)
                     break
                 except Failed as failure:
                     # Only the chapter knows whether these parameters are the paper's own.
@@ -76,7 +77,7 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
                     refused = failure
             else:
                 raise refused
-            record = read_record(run, work / "records", Path(told["record"]))
+            record = with_energy(read_record(run, Path(told["record"])), energy)
             note = keep(record, work / "records", results)
         except (Failed, OSError) as failure:
             for name in ("running.ipynb", "running.log"):
@@ -110,7 +111,15 @@ def clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def read_record(run: dict, folder: Path, path: Path) -> records.RunRecord:
+def with_energy(record: records.RunRecord, energy: provenance.Energy) -> records.RunRecord:
+    """A record that tells what the machine used meanwhile, where that is known and is the run's."""
+    if record.timings.get("this_call", 0) < record.timings["training"]:
+        return record  # some of its epochs are of an earlier call
+    used = energy.used(record.device.get("kind", "cpu"))
+    return record.model_copy(update={"device": record.device | used})
+
+
+def read_record(run: dict, path: Path) -> records.RunRecord:
     """The record that an execution wrote, if it is what was asked for."""
     try:
         record = records.read(ROOT / path)
