@@ -15,7 +15,8 @@ from fer_utils import records
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CHAPTERS = [path for path in NOTEBOOKS if path.stem not in ("data", "audit", "gaps", "results")]
+OTHERS = ("data", "audit", "gaps", "report", "results")
+CHAPTERS = [path for path in NOTEBOOKS if path.stem not in OTHERS]
 
 
 def papermill(notebook: str, out: Path, **parameters) -> subprocess.CompletedProcess:
