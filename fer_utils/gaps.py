@@ -50,25 +50,38 @@ class Step:
     images: int
 
 
-def groups(runs: Sequence[RunRecord], apart: Sequence[str] = ()) -> Iterator[list[RunRecord]]:
-    """Runs that differ in their seed and fold alone.
+def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
+    """Runs that differ in their seed and fold alone, and what they are called.
+
+    That is their name without seed and fold, such as "ck48-subject_kfold-full-schedule"; where
+    two groups of a paper share it, what sets them apart follows.
 
     Args:
         runs: of one or several papers.
-        apart: further parameters in which they may differ.
     """
     # Weights that a run starts from are named after the seed and the code that made them.
-    ignored = {"seed", "fold", "pretraining", "members", *apart}
+    ignored = {"seed", "fold", "pretraining", "members"}
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
         same = {key: value for key, value in run.parameters.items() if key not in ignored}
         found.setdefault(json.dumps([run.paper, same], sort_keys=True), []).append(run)
-    yield from found.values()
+    for group in found.values():
+        first = group[0]
+        namesakes = [
+            other[0]
+            for other in found.values()
+            if (other[0].paper, _label(other[0])) == (first.paper, _label(first))
+        ]
+        apart = [
+            f"{key} {value}"
+            for key, value in first.parameters.items()
+            if key not in ignored and any(other.parameters.get(key) != value for other in namesakes)
+        ]
+        yield ", ".join([_label(first), *apart]), group
 
 
-def label(runs: Sequence[RunRecord]) -> str:
-    """What runs of one group are called: "ck48-subject_kfold-full-schedule"."""
-    return re.sub(r"(kfold|_out)\d+", r"\1", runs[0].run.split("-seed")[0])
+def _label(run: RunRecord) -> str:
+    return re.sub(r"(kfold|_out)\d+", r"\1", run.run.split("-seed")[0])
 
 
 def seeds(runs: Sequence[RunRecord]) -> int:
@@ -78,7 +91,7 @@ def seeds(runs: Sequence[RunRecord]) -> int:
 def which_accuracy(runs: Sequence[RunRecord], folder: Path = records.RESULTS) -> list[Step]:
     """From top-1 to element-wise accuracy of the same predictions."""
     steps = []
-    for group in groups(runs):
+    for name, group in groups(runs):
         top1, elements = [], []
         for seed in sorted({run.seed for run in group}):
             folds = [records.read_probabilities(run, folder) for run in group if run.seed == seed]
@@ -87,7 +100,7 @@ def which_accuracy(runs: Sequence[RunRecord], folder: Path = records.RESULTS) ->
         steps.append(
             Step(
                 group[0].paper,
-                label(group),
+                name,
                 "element-wise accuracy",
                 100 * float(np.mean([scores.mean() for scores in top1])),
                 100 * float(np.mean([scores.mean() for scores in elements])),
@@ -113,23 +126,27 @@ def which_part(runs: Sequence[RunRecord]) -> list[Step]:
         "trained_on": "balanced training images",
     }
     steps = []
-    for group in groups([run for run in runs if "train" in run.metrics]):
+    for name, group in groups([run for run in runs if "train" in run.metrics]):
         for part, what in words.items():
             if all(part in run.metrics for run in group):
-                steps.append(_between(group, what, accuracy(group), accuracy(group, part=part)))
+                steps.append(
+                    _between(name, group, what, accuracy(group), accuracy(group, part=part))
+                )
     return steps
 
 
 def what_chose_the_epoch(runs: Sequence[RunRecord], folder: Path = records.RESULTS) -> list[Step]:
     """From the validation part to the test part, as the one that chose the epoch."""
     steps = []
-    for group in groups(comparison.select(runs, {"contrast": CHOSEN_ON_TEST}, records.KEPT)):
+    for name, group in groups(comparison.select(runs, {"contrast": CHOSEN_ON_TEST}, records.KEPT)):
         pairs = [(twin, wrong) for wrong in group if (twin := _twin(wrong, runs))]
         if pairs:
             right, wrong = ([pair[which] for pair in pairs] for which in (0, 1))
             found = differences.of_runs(right, wrong, folder)
             steps.append(
-                _between(right, "the test part chooses", accuracy(right), accuracy(wrong), found)
+                _between(
+                    name, right, "the test part chooses", accuracy(right), accuracy(wrong), found
+                )
             )
     return steps
 
@@ -156,31 +173,32 @@ def by_person(runs: Sequence[RunRecord], paper: str) -> list[Step]:
         by_image, by_subject = (comparison.select(runs, fields) for fields in (cell.select, apart))
         if by_image and by_subject:
             numbers = accuracy(by_image), accuracy(by_subject)
-            steps.append(_between(by_image, "subjects kept apart", *numbers))
+            name, _ = next(groups(by_image))
+            steps.append(_between(name, by_image, "subjects kept apart", *numbers))
     return steps
 
 
 def without_near_copies(runs: Sequence[RunRecord], report: DataReport | None) -> list[Step]:
     """From FER2013's whole test part to its images without a near copy in training."""
     steps = []
-    for group in groups(runs if report else ()):
+    for name, group in groups(runs if report else ()):
         kept = [without_copies(run, report) for run in group]
         if all(kept):
-            steps.append(_of_part(group, "near copies left out", "test", kept))
+            steps.append(_of_part(name, group, "near copies left out", "test", kept))
     return steps
 
 
 def which_labels(runs: Sequence[RunRecord]) -> list[Step]:
     """From all test images of FER+ to those that a rule about its votes keeps."""
     steps = []
-    for group in groups(runs):
+    for name, group in groups(runs):
         for part in group[0].metrics:
             if part.startswith("test_") and all(part in run.metrics for run in group):
                 scores = [run.metrics[part] for run in group]
                 if scores[0]["n"] < group[0].metrics["test"]["n"]:
                     kept = [(score["correct"], score["n"]) for score in scores]
                     rule = part.removeprefix("test_")
-                    steps.append(_of_part(group, f"only what {rule!r} keeps", "test", kept))
+                    steps.append(_of_part(name, group, f"only what {rule!r} keeps", "test", kept))
     return steps
 
 
@@ -206,7 +224,7 @@ class Spread:
 def over_seeds(runs: Sequence[RunRecord]) -> list[Spread]:
     """The spread of every group with more than one seed."""
     found = []
-    for group in groups(runs):
+    for name, group in groups(runs):
         values = accuracy(group).values
         if len(values) > 1:
             deviation, df = float(np.std(values, ddof=1)), len(values) - 1
@@ -214,7 +232,7 @@ def over_seeds(runs: Sequence[RunRecord]) -> list[Spread]:
                 deviation * float(np.sqrt(df / stats.chi2.ppf(share, df)))
                 for share in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
             ]
-            found.append(Spread(group[0].paper, label(group), values, deviation, *ends))
+            found.append(Spread(group[0].paper, name, values, deviation, *ends))
     return found
 
 
@@ -268,6 +286,7 @@ def accuracy(runs: Sequence[RunRecord], metric: str = "accuracy", part: str = "t
 
 
 def _between(
+    name: str,
     runs: Sequence[RunRecord],
     what: str,
     before: Estimate,
@@ -276,7 +295,7 @@ def _between(
 ) -> Step:
     return Step(
         runs[0].paper,
-        label(runs),
+        name,
         what,
         before.mean,
         after.mean,
@@ -287,7 +306,7 @@ def _between(
 
 
 def _of_part(
-    group: Sequence[RunRecord], what: str, part: str, kept: Sequence[tuple[int, int]]
+    name: str, group: Sequence[RunRecord], what: str, part: str, kept: Sequence[tuple[int, int]]
 ) -> Step:
     whole = [(run.metrics[part]["correct"], run.metrics[part]["n"]) for run in group]
     before, after = (
@@ -295,6 +314,4 @@ def _of_part(
         for counts in (whole, kept)
     )
     difference = differences.of_part(whole, kept)
-    return Step(
-        group[0].paper, label(group), what, before, after, difference, seeds(group), kept[0][1]
-    )
+    return Step(group[0].paper, name, what, before, after, difference, seeds(group), kept[0][1])

@@ -42,9 +42,18 @@ def test_runs_are_grouped_over_seeds_folds_and_the_weights_they_start_from(make_
         make_record("ck48-kfold0-a-seed0-4", dropout=0.1, fold=0, paper="wang2023"),
     ]
     found = list(gaps.groups(runs))
-    assert [[run.run[-1] for run in group] for group in found] == [["1", "2"], ["3"], ["4"]]
-    assert gaps.label(found[0]) == "ck48-kfold-a"
-    assert gaps.seeds(found[0]) == 2
+    assert [[run.run[-1] for run in group] for _, group in found] == [["1", "2"], ["3"], ["4"]]
+    assert [name for name, _ in found] == ["ck48-kfold-a", "ck48-kfold-b", "ck48-kfold-a"]
+    assert gaps.seeds(found[0][1]) == 2
+
+
+def test_groups_of_one_name_are_told_apart(make_record):
+    runs = [
+        make_record("fer2013-a-seed0-1", dropout=0.1, augmentation="flip"),
+        make_record("fer2013-a-seed0-2", dropout=0.1, augmentation="none"),
+    ]
+    names = [name for name, _ in gaps.groups(runs)]
+    assert names == ["fer2013-a, augmentation flip", "fer2013-a, augmentation none"]
 
 
 def test_both_accuracies_are_of_the_same_predictions(make_record, tmp_path):
