@@ -262,6 +262,11 @@ def test_every_own_cell_with_a_margin_gets_a_verdict_and_no_other_does(paper, tm
         tested = published.margin is not None or published.not_comparable is not None
         assert (entry.verdict is not None) == tested
         assert entry.reason
+        assert published in next(
+            t.cells for t in load_published(paper).tables if t.id == entry.table
+        )
+        if published.kind == "cited":
+            assert entry.reason == "cited from elsewhere"
     assert any(entry.verdict for entry in found)
 
 

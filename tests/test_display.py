@@ -322,6 +322,7 @@ def test_costs_are_told_a_number_and_once_in_all(make_record):
     assert re.search(r"all\s+2\s+2 ", told)  # two runs of 1.25 s, though three are named
     told = text(display.costs([Comparison("p", "II", CELL, quick, "exceeded", "")], runs))
     assert re.search(r"1\s+1\s+0.0\s+a GPU\s+2.5", told)
+    assert "Energy" not in text(display.costs(found, runs[:2]))  # nothing is known of it
 
 
 # ---- faces that may be shown -------------------------------------------------------------------

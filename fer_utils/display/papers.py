@@ -159,35 +159,41 @@ def costs(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> H
     """What the runs behind each published number cost, and all of them together.
 
     A run that several numbers are read from is counted with each, and once in the last line.
+    Energy is a column where some run has it.
 
     Args:
         comparisons: of one paper or of several; those without runs are left out.
         recorded: the runs, of the same papers.
     """
     by_name = {run.run: run for run in recorded}
+    energy = any("joules" in run.device for run in recorded)
     rows, every = [], {}
     for found in comparisons:
         own = {name: by_name[name] for name in found.ours.runs} if found.ours else {}
         if own:
             result = f"{escape(found.cell.row)}, {escape(found.cell.column)}"
             place = {"Paper": found.paper, "Table": escape(found.table), "Result": result}
-            rows.append(place | _cost(list(own.values())))
+            rows.append(place | _cost(list(own.values()), energy))
             every |= own
     if not rows:
         return table([])
-    return table([*rows, {"Paper": "all", "Table": "", "Result": ""} | _cost(list(every.values()))])
+    last = {"Paper": "all", "Table": "", "Result": ""} | _cost(list(every.values()), energy)
+    return table([*rows, last])
 
 
-def _cost(found: Sequence[RunRecord]) -> dict[str, object]:
+def _cost(found: Sequence[RunRecord], energy: bool) -> dict[str, object]:
     """Seconds, devices and energy of some runs, as cells of a table."""
-    energy = [run.device.get("joules") for run in found]
-    return {
+    cost = {
         "Runs": len(found),
         "Training, s": f"{sum(run.timings.get('training', 0) for run in found):,.0f}",
         "Prediction, s": f"{sum(run.timings.get('prediction', 0) for run in found):,.1f}",
         "Device": escape(devices(found)),
-        "Energy, kJ": "not measured" if None in energy else f"{sum(energy) / 1000:,.1f}",
     }
+    if energy:
+        joules = [run.device.get("joules") for run in found]
+        known = None not in joules
+        cost["Energy, kJ"] = f"{sum(joules) / 1000:,.1f}" if known else "not measured"
+    return cost
 
 
 def learning_rates(printed: Sequence[PublishedCell], schedule: Mapping[int, float]) -> HTML:
