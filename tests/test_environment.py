@@ -4,6 +4,8 @@ import ast
 import importlib.metadata
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -193,3 +195,23 @@ def test_everything_imported_is_declared_and_locked(folder, extras):
             if not names & allowed:
                 undeclared.setdefault(module, []).append(str(path.relative_to(ROOT)))
     assert not undeclared, "add it to pyproject.toml, requirements.lock and environment.yml"
+
+
+# ---- set-up ------------------------------------------------------------------------------------
+
+
+def test_set_up_does_not_empty_the_venv_of_another_checkout(tmp_path):
+    """A link to it is refused in one sentence, and what it leads to stays."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for folder in (theirs / ".venv", ours / "tools"):
+        folder.mkdir(parents=True)
+    (theirs / ".venv" / "set-up.done").write_text(f"{theirs}\nhash\n")
+    (ours / ".venv").symlink_to(theirs / ".venv")
+    for name in ("requirements.lock", "pyproject.toml", "tools/set_up.py"):
+        shutil.copy(ROOT / name, ours / name)
+    done = subprocess.run(
+        [sys.executable, ours / "tools" / "set_up.py"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == f".venv is a link to that of {theirs}; remove the link, and try again.\n"
+    assert [path.name for path in (theirs / ".venv").iterdir()] == ["set-up.done"]

@@ -46,9 +46,14 @@ def works(*command: str) -> bool:
     return subprocess.run([PYTHON, *command], capture_output=True).returncode == 0
 
 
+def folder_of_done() -> str:
+    """The checkout that .venv was made for."""
+    return DONE.read_text().split("\n")[0]
+
+
 def usable() -> bool:
     """Whether .venv can be brought up to date, or has to be made anew."""
-    if UNFINISHED.exists() or (DONE.exists() and DONE.read_text().split("\n")[0] != str(ROOT)):
+    if UNFINISHED.exists() or (DONE.exists() and folder_of_done() != str(ROOT)):
         return False
     right_version = "import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))"
     return works("-c", right_version) and works("-m", "pip", "--version")
@@ -126,6 +131,9 @@ def make_cv2_importable() -> None:
 
 def main() -> None:
     wanted = fingerprint()
+    if VENV.is_symlink() and DONE.exists() and folder_of_done() != str(ROOT):
+        # Maybe in use there: it would be emptied and filled for this folder.
+        sys.exit(f".venv is a link to that of {folder_of_done()}; remove the link, and try again.")
     if DONE.exists() and DONE.read_text() == wanted and works("-c", ""):
         return
 
