@@ -96,3 +96,19 @@ def make_record():
         )
 
     return make
+
+
+@pytest.fixture
+def make_predictions(make_record, tmp_path):
+    """A function that writes a record with stored probabilities below `tmp_path` and reads it."""
+
+    def make(name, right, prediction=0.9, **fields):
+        """Images of anger; `prediction` is the probability of what is predicted."""
+        right = np.asarray(right, bool)
+        sure = np.where(right, prediction, 1 - prediction)
+        probabilities = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
+        record = make_record(name, n=len(right), correct=int(right.sum()), **fields)
+        records.write(record, probabilities, np.zeros(len(right), np.int64), tmp_path)
+        return records.read(tmp_path / record.paper / f"{name}.json")
+
+    return make

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from fer_utils import records
 from fer_utils.differences import of_estimates, of_part, of_runs, of_scores
 from fer_utils.estimates import Estimate
 
@@ -99,22 +98,12 @@ def test_something_is_left_out_and_something_kept(kept):
 # ---- two ways to train -------------------------------------------------------------------------
 
 
-def recorded(make_record, folder, name, right, **fields):
-    """A record whose stored probabilities are right where `right` says so."""
-    right = np.asarray(right, bool)
-    labels = np.zeros(len(right), np.int64)
-    probabilities = np.where(right[:, None], [0.9, 0.1], [0.2, 0.8]).astype(np.float32)
-    record = make_record(name, correct=int(right.sum()), n=len(right), **fields)
-    records.write(record, probabilities, labels, folder)
-    return records.read(folder / record.paper / f"{name}.json")
-
-
-def test_two_ways_to_train_are_compared_image_by_image(make_record, tmp_path):
+def test_two_ways_to_train_are_compared_image_by_image(make_predictions, tmp_path):
     before = np.r_[np.ones(30), np.zeros(10)]
     after = np.r_[np.zeros(4), np.ones(36)]
     runs = [
-        recorded(make_record, tmp_path, "a-0", before),
-        recorded(make_record, tmp_path, "b-0", after),
+        make_predictions("a-0", before),
+        make_predictions("b-0", after),
     ]
     found = of_runs(runs[:1], runs[1:], tmp_path)
     assert found == of_scores([before], [after])
@@ -123,14 +112,14 @@ def test_two_ways_to_train_are_compared_image_by_image(make_record, tmp_path):
     assert (found.low > 0) == (mcnemar(table, exact=False).pvalue < 0.1)
 
 
-def test_folds_of_a_seed_are_pooled_in_their_order(make_record, tmp_path):
+def test_folds_of_a_seed_are_pooled_in_their_order(make_predictions, tmp_path):
     wrong, right = np.zeros(10), np.ones(30)
     before = [
-        recorded(make_record, tmp_path, f"a-{fold}", scores, fold=fold)
+        make_predictions(f"a-{fold}", scores, fold=fold)
         for fold, scores in enumerate((right, wrong))
     ]
     after = [
-        recorded(make_record, tmp_path, f"b-{fold}", scores, fold=fold)
+        make_predictions(f"b-{fold}", scores, fold=fold)
         for fold, scores in enumerate((right, np.ones(10)))
     ]
     found = of_runs(before, after[::-1], tmp_path)
@@ -138,12 +127,12 @@ def test_folds_of_a_seed_are_pooled_in_their_order(make_record, tmp_path):
     assert found == of_scores([np.r_[right, wrong]], [np.ones(40)])
 
 
-def test_people_count_where_they_are_known(make_record, tmp_path):
+def test_people_count_where_they_are_known(make_predictions, tmp_path):
     """All the 10 gained images show one of 4 people: less sure than 10 images of anybody."""
     before, after = np.r_[np.ones(30), np.zeros(10)], np.ones(40)
     persons = [{"images": [10] * 4, "correct": right} for right in ([10, 10, 10, 0], [10] * 4)]
     runs = [
-        recorded(make_record, tmp_path, name, scores, persons=found)
+        make_predictions(name, scores, persons=found)
         for name, scores, found in zip("ab", (before, after), persons, strict=True)
     ]
     found = of_runs(runs[:1], runs[1:], tmp_path)
@@ -153,10 +142,10 @@ def test_people_count_where_they_are_known(make_record, tmp_path):
     assert found.low < 0 < found.high
 
 
-def test_runs_on_other_images_are_refused(make_record, tmp_path):
-    one = recorded(make_record, tmp_path, "a-0", np.ones(4))
-    other_seed = recorded(make_record, tmp_path, "a-1", np.ones(4), seed=1)
-    other_fold = recorded(make_record, tmp_path, "a-2", np.ones(4), fold=1)
+def test_runs_on_other_images_are_refused(make_predictions, tmp_path):
+    one = make_predictions("a-0", np.ones(4))
+    other_seed = make_predictions("a-1", np.ones(4), seed=1)
+    other_fold = make_predictions("a-2", np.ones(4), fold=1)
     for other in (other_seed, other_fold):
         with pytest.raises(ValueError, match="not tested on the same images"):
             of_runs([one], [other], tmp_path)

@@ -3,20 +3,8 @@
 import numpy as np
 import pytest
 
-from fer_utils import gaps, records
+from fer_utils import gaps
 from fer_utils.data_report import read
-
-
-def recorded(make_record, folder, name, right, prediction=0.9, **fields):
-    """A record whose stored probabilities are right where `right` says so."""
-    right = np.asarray(right, bool)
-    labels = np.zeros(len(right), np.int64)
-    wrong = [1 - prediction, prediction]
-    probabilities = np.where(right[:, None], wrong[::-1], wrong).astype(np.float32)
-    fields.setdefault("correct", int(right.sum()))
-    record = make_record(name, n=len(right), **fields)
-    records.write(record, probabilities, labels, folder)
-    return records.read(folder / record.paper / f"{name}.json")
 
 
 def with_parts(run, **scores):
@@ -56,11 +44,10 @@ def test_groups_of_one_name_are_told_apart(make_record):
     assert names == ["fer2013-a, augmentation flip", "fer2013-a, augmentation none"]
 
 
-def test_both_accuracies_are_of_the_same_predictions(make_record, tmp_path):
+def test_both_accuracies_are_of_the_same_predictions(make_predictions, tmp_path):
     """Unsure predictions of two expressions: what is wrong by top-1 is wrong in both outputs."""
     runs = [
-        recorded(make_record, tmp_path, f"a-seed{seed}", np.arange(10) < 6 + seed, seed=seed)
-        for seed in (0, 1)
+        make_predictions(f"a-seed{seed}", np.arange(10) < 6 + seed, seed=seed) for seed in (0, 1)
     ]
     (step,) = gaps.which_accuracy(runs, tmp_path)
     assert (step.before, step.after) == (pytest.approx(65), pytest.approx(65))
@@ -69,10 +56,10 @@ def test_both_accuracies_are_of_the_same_predictions(make_record, tmp_path):
 
 
 def test_an_output_below_one_half_counts_for_the_expression_that_is_not_there(
-    make_record, tmp_path
+    make_predictions, tmp_path
 ):
     """Right with a probability of .5: top-1 may be right, element-wise half of it."""
-    run = recorded(make_record, tmp_path, "a-seed0", np.ones(4), prediction=0.5)
+    run = make_predictions("a-seed0", np.ones(4), prediction=0.5)
     (step,) = gaps.which_accuracy([run], tmp_path)
     assert (step.before, step.after) == (100, 50)
 
@@ -86,12 +73,12 @@ def test_only_runs_that_scored_their_training_images_show_the_parts(make_record)
     assert steps[1].difference.mean == pytest.approx(40)
 
 
-def test_an_epoch_chosen_on_the_test_part_is_held_against_its_twin(make_record, tmp_path):
+def test_an_epoch_chosen_on_the_test_part_is_held_against_its_twin(make_predictions, tmp_path):
     fields = {"fold": 0, "epochs": 20}
     wrong_way = {**fields, "contrast": gaps.CHOSEN_ON_TEST, "pretraining": "other"}
-    right = recorded(make_record, tmp_path, "a-seed0", np.arange(10) < 5, **fields)
-    wrong = recorded(make_record, tmp_path, "b-seed0", np.arange(10) < 7, **wrong_way)
-    other = recorded(make_record, tmp_path, "c-seed1", np.ones(10), seed=1, **wrong_way)
+    right = make_predictions("a-seed0", np.arange(10) < 5, **fields)
+    wrong = make_predictions("b-seed0", np.arange(10) < 7, **wrong_way)
+    other = make_predictions("c-seed1", np.ones(10), seed=1, **wrong_way)
     (step,) = gaps.what_chose_the_epoch([right, wrong, other], tmp_path)
     assert (step.before, step.after, step.seeds) == (50, 70, 1)
     assert gaps.what_chose_the_epoch([wrong, other], tmp_path) == []
@@ -119,14 +106,12 @@ def test_the_spread_of_seeds_is_a_standard_deviation_with_a_wide_interval(make_r
     assert (spread.low, spread.high) == pytest.approx(ends)
 
 
-def test_liberties_start_from_the_honest_number(make_record, tmp_path):
+def test_liberties_start_from_the_honest_number(make_predictions, tmp_path):
     fields = {"variant": "mobilenet"}
     assert gaps.towards_a_printed_number([], fields, tmp_path) == []
-    honest = recorded(
-        make_record, tmp_path, "a-seed0", np.arange(10) < 4, balancing="train", **fields
-    )
+    honest = make_predictions("a-seed0", np.arange(10) < 4, balancing="train", **fields)
     wrong = {**fields, "balancing": "before_split", "contrast": gaps.BEFORE_SPLIT}
-    runs = [honest, recorded(make_record, tmp_path, "b-seed0", np.arange(10) < 8, **wrong)]
+    runs = [honest, make_predictions("b-seed0", np.arange(10) < 8, **wrong)]
     steps = gaps.towards_a_printed_number(runs, fields, tmp_path)
     assert steps[0][1].mean == 40
     assert steps[0][2] is None
