@@ -87,6 +87,8 @@ def test_the_reason_tells_the_difference_and_the_margin():
     _, reason = judge(cell(), ours(49.0, 51.5))
     assert reason == "the difference is -1.00 to +1.50, the margin 2: inside"
     assert "-1.00 to 0," in judge(cell(), ours(49.0, 50.0))[1]
+    fraction = cell(0.5, 0.02, "fraction")
+    assert "-0.0100 to +0.0150, the margin 0.02" in judge(fraction, ours(0.49, 0.515))[1]
 
 
 def test_without_a_run_nothing_was_attempted():
