@@ -144,6 +144,14 @@ def test_an_edge_beyond_what_is_possible_is_not_tested():
     ) == (pytest.approx(below))
 
 
+@pytest.mark.parametrize(("unit", "whole"), [("percent", 100), ("fraction", 1)])
+def test_an_edge_just_beyond_what_is_possible_is_not_tested(unit, whole):
+    """Above, 16 % of the distribution would lie beyond the edge."""
+    found = estimated(0.995 * whole, 0.01 * whole, float("inf"), unit)
+    published = cell(0.99 * whole, 0.015 * whole, unit)
+    assert equivalence(published, found) == pytest.approx(stats.norm.cdf(-2.0))
+
+
 # ---- which runs --------------------------------------------------------------------------------
 
 
@@ -196,12 +204,14 @@ def test_a_cell_is_judged_by_the_runs_it_selects_and_shows_others_beside(make_re
     judged = found["table2-ours-fer2013"]
     assert judged.verdict == "reproduced"
     assert judged.ours.runs == ("a-0", "a-1", "a-2")
+    assert judged.p_value == equivalence(published, judged.ours) < 0.05
     assert judged.ours.mean == pytest.approx((right + 1) / 1000)
     assert (judged.paper, judged.table) == (PAPER, "Table II")
     assert judged.also[label].runs == ("b-0",)
     assert judged.also[label].mean == 25
     assert found["table2-ours-ckplus"].verdict == "not attempted"
     assert found["table2-ours-ckplus"].also == {}
+    assert found["table2-ours-ckplus"].p_value is None
 
 
 def test_a_cell_whose_runs_are_stale_says_so(make_record, tmp_path):
