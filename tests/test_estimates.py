@@ -187,3 +187,31 @@ def test_the_bootstrap_finds_the_error_that_a_formula_gives(make_record):
     assert found.standard_error == pytest.approx(exact, rel=0.1)
     again = estimate([make_record(matrix=[[300, 100], [50, 150]])], "balanced_accuracy", "fraction")
     assert again == found
+
+
+def test_a_rare_expression_makes_balanced_accuracy_uncertain(make_record):
+    """Its images count as much as all others: far more error than that of a share."""
+    found = estimate([make_record(matrix=[[90, 10], [5, 5]])], "balanced_accuracy", "fraction")
+    exact = sqrt(0.9 * 0.1 / 100 + 0.5 * 0.5 / 10) / 2
+    assert found.standard_error == pytest.approx(exact, rel=0.1)
+    assert found.standard_error > 1.5 * drawn(0.7, 110)
+
+
+def test_seeds_do_not_make_the_test_part_larger(make_record):
+    """Two networks that err alike on the same images are no more certain than one."""
+    matrix = [[300, 100], [50, 150]]
+    one, two = (
+        estimate(
+            [make_record(f"a-{seed}", seed=seed, matrix=matrix) for seed in range(count)],
+            "macro_f1",
+            "fraction",
+        )
+        for count in (1, 2)
+    )
+    assert two.standard_error == pytest.approx(one.standard_error, rel=0.05)
+
+
+def test_the_outputs_of_an_image_err_together(make_record):
+    """The error of an element-wise accuracy is that of as many images, not of as many outputs."""
+    found = estimate([make_record(matrix=MATRIX)], "elementwise_accuracy", "fraction")
+    assert found.standard_error == pytest.approx(drawn(0.875, 60))

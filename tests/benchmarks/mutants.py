@@ -29,7 +29,12 @@ MODULES = {
 HEAVY = ("numpy", "pandas", "scipy.stats", "statsmodels.api", "pydantic", "cv2", "hypothesis")
 SECONDS = 300  # a mutant that takes longer is caught in a loop
 
-EVEN = ("max", "min", "np.hypot")  # the order of two arguments does not matter
+EVEN = (
+    "max",
+    "min",
+    "np.hypot",
+    "welch_satterthwaite",
+)  # the order of two arguments does not matter
 SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
