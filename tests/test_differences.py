@@ -56,7 +56,8 @@ def test_seeds_add_the_spread_of_their_differences():
     one = of_scores(before[1:], after[1:])
     assert found.mean == pytest.approx(15)
     assert found.standard_error == pytest.approx(hypot(5, one.standard_error))
-    assert found.df < inf == one.df
+    assert one.df == inf
+    assert found.df == pytest.approx(found.standard_error**4 / 5**4)  # one degree, of two seeds
 
 
 def test_a_paired_interval_holds_the_truth_as_often_as_it_says():
