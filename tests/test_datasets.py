@@ -254,9 +254,7 @@ def test_the_first_of_several_bad_rows_is_named(tmp_path, monkeypatch):
 
 
 @given(st.data())
-@settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_wrong_byte_is_either_read_as_python_reads_it_or_refused(tmp_path, data):
     rows = [pixels for _, pixels, _ in trees.fer2013_table(3)]
     spoilt = bytearray(" ".join(rows).encode())
