@@ -90,6 +90,10 @@ def test_what_is_left_out_moves_the_number_by_its_share():
     assert found.standard_error == pytest.approx(100 * 0.2 * hypot(drawn(40, 80), drawn(19, 20)))
 
 
+def test_one_image_may_be_left_out():
+    assert of_part([(50, 100)], [(50, 99)]).mean == pytest.approx(50 / 0.99 - 50)
+
+
 @pytest.mark.parametrize("kept", [(59, 100), (0, 0)])
 def test_something_is_left_out_and_something_kept(kept):
     with pytest.raises(ValueError, match="some have to be left out"):

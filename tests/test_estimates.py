@@ -215,3 +215,8 @@ def test_the_outputs_of_an_image_err_together(make_record):
     """The error of an element-wise accuracy is that of as many images, not of as many outputs."""
     found = estimate([make_record(matrix=MATRIX)], "elementwise_accuracy", "fraction")
     assert found.standard_error == pytest.approx(drawn(0.875, 60))
+
+
+def test_one_image_of_an_expression_is_a_recall(make_record):
+    run = make_record(matrix=[[39, 0], [0, 1]])
+    assert estimate([run], "recall", "percent", expression="happiness").mean == 100
