@@ -1,112 +1,14 @@
-"""Networks as pictures: two ways to draw boxes and arrows, and with them each paper's network."""
+"""Networks as pictures: two ways to draw boxes and arrows. A model file says which: `layout`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from fer_utils.plots import BLUE, GREY, ORANGE, finished
-
-
-def yengikand2023(widths: Sequence[int], perceptron: int) -> Figure:
-    """Pairs of a normal and a separable block, two attentions side by side, a perceptron.
-
-    Args:
-        widths: channels of each pair; every pair after the first halves the map of 48x48.
-        perceptron: its units.
-    """
-    pairs = [(n, 48 // 2**n, width) for n, width in enumerate(widths, start=1)]
-    columns = [[("image", "48x48x1")]]
-    for n, side, width in pairs:
-        columns += [[(f"normal {n}", f"{side}x{side}x{width}")]]
-        columns += [[(f"separable {n}", f"{side}x{side}x{width}")]]
-    columns += [
-        [("multiplied", "36x64"), ("added", "36x64")],
-        [("merged", "192")],
-        [("perceptron", f"{perceptron}")],
-        [("softmax", "7")],
-    ]
-    along = [column[0][0] for column in columns]
-    last = along.index("multiplied") - 1
-    arrows = list(pairwise(along[: last + 1]))
-    for attention in ("multiplied", "added"):
-        arrows += [(along[last], attention), (attention, "merged")]
-    arrows += [("merged", "perceptron"), ("perceptron", "softmax")]
-    arrows += [(f"normal {n}", f"separable {n}", "skip") for n, _, _ in pairs]
-    return blocks(columns, arrows)
-
-
-def wang2023(widths: tuple[int, int, int]) -> Figure:
-    """Three residual modules with pooling between them.
-
-    Args:
-        widths: channels of each module; the first is that of the stem too.
-    """
-    first, second, third = widths
-    columns = [
-        [("image", "48x48x1")],
-        [("conv, pool", f"24x24x{first}")],
-        [("SE", f"24x24x{first}")],
-        [("module 1", f"24x24x{first}")],
-        [("pool 1", f"12x12x{first}")],
-        [("module 2", f"12x12x{second}")],
-        [("pool 2", f"6x6x{second}")],
-        [("module 3", f"6x6x{third}")],
-        [("average", f"{third}")],
-        [("dense, softmax", "7 or 8")],
-    ]
-    return blocks(columns, list(pairwise(column[0][0] for column in columns)))
-
-
-def wang2023_module() -> Figure:
-    """Four branches beside each other, what follows them, and the skip connection over all."""
-    along = {"input": 0, "joined": 3.9, "conv, BN": 5.4, "SE": 6.6, "sum": 7.6}
-    boxes = {name: (x, 0) for name, x in along.items()}
-    arrows = [*pairwise(["joined", "conv, BN", "SE", "sum"]), ("input", "sum", "skip")]
-    for row, scale in enumerate(["1x1", "3x3", "5x5", "pool, 1x1"]):
-        name = f"{scale}\nBN, ReLU, SE"
-        boxes[name] = (1.9, 1.8 - 1.2 * row)
-        arrows += [("input", name), (name, "joined")]
-    return diagram(boxes, arrows)
-
-
-def rahman2021() -> Figure:
-    """ResNet18 above, VGG19 below, and the layer that joins their outputs; on 40x40 crops."""
-    columns = [
-        [("image", "40x40x1")],
-        [("stem", "10x10x64"), ("block 1", "20x20x64")],
-        [("stage 1", "10x10x64"), ("block 2", "10x10x128")],
-        [("stage 2", "5x5x128"), ("block 3", "5x5x256")],
-        [("stage 3", "3x3x256"), ("block 4", "2x2x512")],
-        [("stage 4", "2x2x512"), ("block 5", "1x1x512")],
-        [("average", "512"), ("perceptron", "4096, 4096")],
-        [("ResNet18", "7"), ("VGG19", "7")],
-        [("layer", "7")],
-    ]
-    rows = [[column[k][0] for column in columns[1:-1]] for k in (0, 1)]
-    arrows = [("image", row[0]) for row in rows] + [(row[-1], "layer") for row in rows]
-    arrows += [pair for row in rows for pair in pairwise(row)]
-    return blocks(columns, arrows)
-
-
-def nouisser2023(separable: Sequence[tuple[int, int]]) -> Figure:
-    """MobileNet at 48x48 with a skip connection around each of its separable blocks.
-
-    Args:
-        separable: filters and stride of each block.
-    """
-    side, columns = 24, [[("image", "48x48x1")], [("normal", "24x24x32")]]
-    for n, (filters, stride) in enumerate(separable, start=1):
-        side //= stride
-        columns.append([(f"separable {n}", f"{side}x{side}x{filters}")])
-    columns += [[("pooling", f"{separable[-1][0]}")], [("softmax", "7")]]
-    along = [column[0][0] for column in columns]
-    skips = [(*pair, "skip") for pair in pairwise(along[1:-2])]
-    return blocks(columns, [*pairwise(along), *skips])
 
 
 def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]) -> Figure:

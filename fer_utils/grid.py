@@ -19,8 +19,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
-
 from fer_utils import provenance, records
 from fer_utils.datasets import data_root
 from fer_utils.manifests import MANIFESTS, PublishedPaper, load_manifest, load_published
@@ -286,7 +284,7 @@ def smoke_runs(
             for key, value in run.parameters.items()
             if key not in dropped and value != chapter.parameters[key]
         }
-        given = {"epochs": 1, "images": needs().get(run.paper, {}).get("smoke_images", images)}
+        given = {"epochs": 1, "images": load_published(run.paper).runs.smoke_images or images}
         for seed in seeds:
             fields = {"dataset": "synthetic", **variant, **given, "seed": seed}
             request = _Request(run.paper, fields, 0, ["smoke"])
@@ -432,14 +430,7 @@ def _ordered(runs: dict[str, Run]) -> list[Run]:
 # ---- what a chapter needs ---------------------------------------------------------------------
 
 
-@cache
-def needs(root: Path = ROOT) -> dict[str, dict]:
-    """What workflow/grid.yaml says of each chapter; nothing is said of most."""
-    path = root / "workflow" / "grid.yaml"
-    return (yaml.safe_load(path.read_text(encoding="utf8")) or {}) if path.exists() else {}
-
-
-def _fits(condition: dict[str, list], fields: dict) -> bool:
+def _fits(condition: dict[str, tuple], fields: dict) -> bool:
     return all(fields.get(key) in values for key, values in condition.items())
 
 
@@ -449,10 +440,10 @@ def _add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
     complete = {**chapter.parameters, **run.fields}
     waits: dict[str, list[str]] = {"first": [], "after": []}
     for kind, names in waits.items():
-        for rule in needs(root).get(run.paper, {}).get(kind, []):
-            if not _fits(rule["for"], complete):
+        for rule in getattr(load_published(run.paper).runs, kind):
+            if not _fits(rule.fits, complete):
                 continue
-            wanted = {**complete, **rule["run"]}
+            wanted = {**complete, **rule.run}
             other = _like(wanted, run.paper, chapter, runs)
             if other is None and kind == "first":
                 fields = {
@@ -472,40 +463,42 @@ def _add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
 
 
 def preparations(run: Run, root: Path = ROOT) -> list[Preparation]:
-    """What has to be prepared before a run, in the order of workflow/grid.yaml."""
+    """What has to be prepared before a run, in the order of its paper's published file."""
     return _preparations(run.paper, read_chapter(run.paper, root), run.fields, root)
 
 
 def _preparations(paper: str, chapter: Chapter, fields: dict, root: Path) -> list[Preparation]:
     complete = {**chapter.parameters, **fields}
     found = []
-    for rule in needs(root).get(paper, {}).get("prepare", []):
-        if not _fits(rule["for"], complete):
+    for rule in load_published(paper).runs.prepare:
+        if not _fits(rule.fits, complete):
             continue
         dataset = complete["dataset"]
-        settings = {key: complete[told] for key, told in rule["with"].items() if told != "threads"}
+        settings = {
+            key: complete[told] for key, told in rule.arguments.items() if told != "threads"
+        }
         made_of = [
             dataset,
             _data_key(dataset, root),
-            rule["call"],
-            _call_hash(rule["call"]),
+            rule.call,
+            _call_hash(rule.call),
             settings,
             _versions("any"),
             str(cache_folder()),
         ]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
-        words = [dataset, rule["call"].rpartition(":")[2], *map(str, settings.values())]
+        words = [dataset, rule.call.rpartition(":")[2], *map(str, settings.values())]
         label = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)
         images = sum(part.count or 0 for part in load_manifest(dataset).splits.values())
-        rate = rule.get("images_per_second")
+        rate = rule.images_per_second
         found.append(
             Preparation(
                 name=f"{label}-{digest}",
                 dataset=dataset,
-                call=rule["call"],
+                call=rule.call,
                 settings=settings,
                 threads=next(
-                    (key for key, told in rule["with"].items() if told == "threads"), None
+                    (key for key, told in rule.arguments.items() if told == "threads"), None
                 ),
                 seconds=images / rate if rate and images else None,
             )
@@ -555,11 +548,10 @@ def prepared_file(name: str, root: Path = ROOT) -> Path:
     return root / "build" / "grid" / "prepared" / f"{name}.json"
 
 
-def resources(run: Run, root: Path = ROOT) -> dict[str, int]:
+def resources(run: Run) -> dict[str, int]:
     """Memory in MB and threads of a run."""
-    told = needs(root)
-    own = {**told.get("default", {}), **told.get(run.paper, {})}
-    return {"mem_mb": int(own.get("mem_mb", 3000)), "threads": int(own.get("threads", 1))}
+    needs = load_published(run.paper).runs
+    return {"mem_mb": needs.mem_mb, "threads": needs.threads}
 
 
 # ---- what a notebook says ---------------------------------------------------------------------
@@ -739,9 +731,9 @@ class _Recorded:
             per_image = best["training"] / best["epochs"] / best["trained_on"]
             return per_image * epochs * (images or best["trained_on"]) + (best["prediction"] or 0)
         complete = {**read_chapter(run.paper, self.root).parameters, **run.fields}
-        for rule in needs(self.root).get(run.paper, {}).get("speed", []):
-            if _fits(rule.get("for", {}), complete) and images and complete.get("epochs"):
-                return images * complete["epochs"] / rule["images_per_second"]
+        for rule in load_published(run.paper).runs.speed:
+            if _fits(rule.fits, complete) and images and complete.get("epochs"):
+                return images * complete["epochs"] / rule.images_per_second
         return None
 
 

@@ -456,6 +456,51 @@ class Discussion(_Model):
     believe: MyST
 
 
+class StartsFrom(_Model):
+    """Runs that go on from another one."""
+
+    fits: dict[str, tuple[Any, ...]] = Field(
+        alias="for", description="parameters of the runs it is about: the values of each"
+    )
+    run: dict[str, Any] = Field(
+        description="what the other run has instead; null is the paper's own, the rest is the same"
+    )
+
+
+class PreparedBefore(_Model):
+    """Arrays that runs find in the cache, made once for all of them."""
+
+    fits: dict[str, tuple[Any, ...]] = Field(alias="for", description="see `StartsFrom`")
+    call: str = Field(description="made with the data set, such as fer_utils.detection:preprocess")
+    arguments: dict[str, str] = Field(
+        {}, alias="with", description="its other arguments: which parameter of the run is each"
+    )
+    images_per_second: float | None = Field(None, gt=0, description="of one core, where known")
+
+
+class Speed(_Model):
+    """How fast runs train, for an expected cost before the first record."""
+
+    fits: dict[str, tuple[Any, ...]] = Field({}, alias="for", description="see `StartsFrom`")
+    images_per_second: float = Field(gt=0, description="of one core")
+
+
+class RunNeeds(_Model):
+    """What the runs of a chapter need beyond the parameters that cells and open details ask for."""
+
+    mem_mb: int = Field(3000, gt=0, description="of one training")
+    threads: int = Field(1, ge=1, description="cores of one; 1 where several run side by side")
+    smoke_images: int | None = Field(None, gt=0, description="synthetic faces, where 200 are few")
+    first: tuple[StartsFrom, ...] = Field(
+        (), description="finished before the runs that start from its weights, and made for them"
+    )
+    after: tuple[StartsFrom, ...] = Field(
+        (), description="the same where it is asked for anyway, such as fewer epochs"
+    )
+    prepare: tuple[PreparedBefore, ...] = ()
+    speed: tuple[Speed, ...] = Field((), description="the first that fits counts")
+
+
 class PublishedPaper(_Model):
     """What a paper printed, cell by cell, with the margins fixed before our runs."""
 
@@ -477,6 +522,7 @@ class PublishedPaper(_Model):
     report: Discussion | None = Field(
         None, description="what was easy, what was hard, what we believe; None: not written yet"
     )
+    runs: RunNeeds = Field(RunNeeds(), description="what our runs of it need; most need nothing")
 
     @property
     def cells(self) -> tuple[PublishedCell, ...]:

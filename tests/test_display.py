@@ -425,23 +425,23 @@ def boxes_of(figure) -> dict[str, str]:
 
 
 def test_drawings_show_the_widths_that_the_models_have():
-    drawn = boxes_of(drawings.yengikand2023(yengikand2023.WIDTHS, yengikand2023.PERCEPTRON_UNITS))
+    drawn = boxes_of(drawings.blocks(*yengikand2023.layout()))
     for n, width in enumerate(yengikand2023.WIDTHS, start=1):
         assert drawn[f"separable {n}"].endswith(f"x{width}")
     assert drawn["perceptron"] == str(yengikand2023.PERCEPTRON_UNITS)
 
-    drawn = boxes_of(drawings.wang2023(wang2023.WIDTHS))
+    drawn = boxes_of(drawings.blocks(*wang2023.layout()))
     assert [drawn[f"module {n}"] for n in (1, 2, 3)] == ["24x24x24", "12x12x48", "6x6x96"]
 
-    figure = drawings.nouisser2023(nouisser2023.BLOCKS)
+    figure = drawings.blocks(*nouisser2023.layout())
     drawn = boxes_of(figure)
     assert (drawn["separable 13"], drawn["pooling"]) == ("1x1x1024", "1024")
     arrows = len(figure.axes[0].patches) - len(drawn)
     assert arrows == len(drawn) - 1 + len(nouisser2023.BLOCKS)  # one on, and one over each block
 
-    drawn = boxes_of(drawings.rahman2021())
+    drawn = boxes_of(drawings.blocks(*rahman2021.layout()))
     assert (drawn["stage 4"], drawn["block 5"], drawn["layer"]) == ("2x2x512", "1x1x512", "7")
-    (axis,) = drawings.wang2023_module().axes
+    (axis,) = drawings.diagram(*wang2023.module_layout()).axes
     assert len(axis.texts) == 9
 
 

@@ -231,14 +231,22 @@ def test_smoke_runs_are_the_same_variants_on_synthetic_faces():
 
 
 def test_what_is_prepared_before_runs_is_what_their_chapter_calls():
-    for paper, told in grid.needs().items():
-        for rule in told.get("prepare", []):
+    for paper in published_papers():
+        for rule in load_published(paper).runs.prepare:
             chapter = grid.read_chapter(paper)
-            assert rule["call"] in chapter.entry_points
-            module, _, name = rule["call"].partition(":")
+            assert rule.call in chapter.entry_points
+            module, _, name = rule.call.partition(":")
             arguments = inspect.signature(getattr(import_module(module), name)).parameters
-            assert rule["with"].keys() <= arguments.keys()
-            assert set(rule["with"].values()) <= chapter.parameters.keys()
+            assert rule.arguments.keys() <= arguments.keys()
+            assert set(rule.arguments.values()) <= chapter.parameters.keys()
+
+
+@pytest.mark.parametrize("paper", published_papers())
+def test_what_runs_need_is_said_of_parameters_that_their_chapter_has(paper):
+    needs, known = load_published(paper).runs, grid.read_chapter(paper).parameters.keys()
+    for rule in (*needs.first, *needs.after, *needs.prepare, *needs.speed):
+        assert rule.fits.keys() <= known
+        assert getattr(rule, "run", {}).keys() <= known
 
 
 def test_runs_with_the_same_settings_share_a_preparation_and_others_have_none():

@@ -202,6 +202,16 @@ authors: [Nobody]
 year: 2026
 venue: none
 framework: NumPy
+runs:
+  mem_mb: 500
+  first:
+    - for: {pretraining: [first]}
+      run: {pretraining: none, rate: usual}
+  prepare:
+    - for: {blurred: [1, 2]}
+      call: fer_utils.blurring:blur
+      with: {side: blurred, cores: threads}
+      images_per_second: 2
 tables:
   - id: Table 1
     caption: Accuracy
@@ -229,19 +239,6 @@ open:
       another: {dataset: jaffe, rate: other, pretraining: first, epochs: 6}
 """
 
-GRID = """
-default: {mem_mb: 500, threads: 1}
-tiny2026:
-  first:
-    - for: {pretraining: [first]}
-      run: {pretraining: none, rate: usual}
-  prepare:
-    - for: {blurred: [1, 2]}
-      call: fer_utils.blurring:blur
-      with: {side: blurred, cores: threads}
-      images_per_second: 2
-"""
-
 # A detail whose runs start from arrays that are prepared before.
 BLURRED = """
   - id: blurred
@@ -267,7 +264,6 @@ def make(folder: Path, more: str = "") -> Path:
         shutil.copy(ROOT / name, folder)
     (folder / "fer_utils" / "training" / "numpy_loop.py").write_text(LOOP)
     (folder / "fer_utils" / "blurring.py").write_text(PREPARATION)
-    (folder / "workflow" / "grid.yaml").write_text(GRID)
     (folder / "data_manifests" / "published").mkdir()
     (folder / "data_manifests" / "published" / f"{PAPER}.yaml").write_text(PUBLISHED + more)
     (folder / "results").mkdir()

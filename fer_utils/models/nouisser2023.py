@@ -11,6 +11,8 @@ Figures 7 and 8 alone; choices made here are marked OPEN, and the chapter lists 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import keras
 from keras import layers
 
@@ -162,3 +164,15 @@ def compile_model(model: keras.Model, learning_rate: float = 0.001) -> keras.Mod
         jit_compile=False,
     )
     return model
+
+
+def layout() -> tuple[list, list]:
+    """Columns and arrows for `drawings.blocks`: MobileNet at 48x48 with the skips of Figure 7."""
+    side, columns = 24, [[("image", "48x48x1")], [("normal", "24x24x32")]]
+    for n, (filters, stride) in enumerate(BLOCKS, start=1):
+        side //= stride
+        columns.append([(f"separable {n}", f"{side}x{side}x{filters}")])
+    columns += [[("pooling", f"{BLOCKS[-1][0]}")], [("softmax", "7")]]
+    along = [column[0][0] for column in columns]
+    skips = [(*pair, "skip") for pair in pairwise(along[1:-2])]
+    return columns, [*pairwise(along), *skips]

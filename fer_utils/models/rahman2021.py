@@ -12,6 +12,7 @@ weights. Choices marked OPEN are listed with their reasons in the chapter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -236,3 +237,22 @@ def optimizer(network: nn.Module, learning_rate: float = 0.01) -> torch.optim.SG
     if not weights:
         return None
     return torch.optim.SGD(weights, lr=learning_rate, momentum=0.9, weight_decay=5e-4)
+
+
+def layout() -> tuple[list, list]:
+    """Columns and arrows for `drawings.blocks`, on 40x40 crops: the members, and their layer."""
+    columns = [
+        [("image", "40x40x1")],
+        [("stem", "10x10x64"), ("block 1", "20x20x64")],
+        [("stage 1", "10x10x64"), ("block 2", "10x10x128")],
+        [("stage 2", "5x5x128"), ("block 3", "5x5x256")],
+        [("stage 3", "3x3x256"), ("block 4", "2x2x512")],
+        [("stage 4", "2x2x512"), ("block 5", "1x1x512")],
+        [("average", "512"), ("perceptron", "4096, 4096")],
+        [("ResNet18", "7"), ("VGG19", "7")],
+        [("layer", "7")],
+    ]
+    rows = [[column[k][0] for column in columns[1:-1]] for k in (0, 1)]
+    arrows = [("image", row[0]) for row in rows] + [(row[-1], "layer") for row in rows]
+    arrows += [pair for row in rows for pair in pairwise(row)]
+    return columns, arrows

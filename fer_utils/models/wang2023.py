@@ -10,6 +10,8 @@ chapter lists them all with their reasons.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import keras
 from keras import layers
 
@@ -134,3 +136,33 @@ def compile_model(model: keras.Model, learning_rate: float = 0.001) -> keras.Mod
         jit_compile=False,
     )
     return model
+
+
+def layout() -> tuple[list, list]:
+    """Columns and arrows for `drawings.blocks`: Figure 4, the shape of what leaves each box."""
+    first, second, third = WIDTHS
+    columns = [
+        [("image", "48x48x1")],
+        [("conv, pool", f"24x24x{first}")],
+        [("SE", f"24x24x{first}")],
+        [("module 1", f"24x24x{first}")],
+        [("pool 1", f"12x12x{first}")],
+        [("module 2", f"12x12x{second}")],
+        [("pool 2", f"6x6x{second}")],
+        [("module 3", f"6x6x{third}")],
+        [("average", f"{third}")],
+        [("dense, softmax", "7 or 8")],
+    ]
+    return columns, list(pairwise(column[0][0] for column in columns))
+
+
+def module_layout() -> tuple[dict, list]:
+    """Boxes and arrows for `drawings.diagram`: the residual module of Figures 2 and 3."""
+    along = {"input": 0, "joined": 3.9, "conv, BN": 5.4, "SE": 6.6, "sum": 7.6}
+    boxes = {name: (x, 0) for name, x in along.items()}
+    arrows = [*pairwise(["joined", "conv, BN", "SE", "sum"]), ("input", "sum", "skip")]
+    for row, scale in enumerate(["1x1", "3x3", "5x5", "pool, 1x1"]):
+        name = f"{scale}\nBN, ReLU, SE"
+        boxes[name] = (1.9, 1.8 - 1.2 * row)
+        arrows += [("input", name), (name, "joined")]
+    return boxes, arrows

@@ -11,6 +11,7 @@ them all with their reasons.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import keras
@@ -149,3 +150,26 @@ def transfer(trained: keras.Model, num_classes: int, **options) -> keras.Model:
         if layer.name != "logits":
             layer.set_weights(trained.get_layer(layer.name).get_weights())
     return model
+
+
+def layout() -> tuple[list, list]:
+    """Columns and arrows for `drawings.blocks`: Figure 4, the shape of what leaves each box."""
+    pairs = [(n, 48 // 2**n, width) for n, width in enumerate(WIDTHS, start=1)]
+    columns = [[("image", "48x48x1")]]
+    for n, side, width in pairs:
+        columns += [[(f"normal {n}", f"{side}x{side}x{width}")]]
+        columns += [[(f"separable {n}", f"{side}x{side}x{width}")]]
+    columns += [
+        [("multiplied", "36x64"), ("added", "36x64")],
+        [("merged", "192")],
+        [("perceptron", f"{PERCEPTRON_UNITS}")],
+        [("softmax", "7")],
+    ]
+    along = [column[0][0] for column in columns]
+    last = along.index("multiplied") - 1
+    arrows = list(pairwise(along[: last + 1]))
+    for attention in ("multiplied", "added"):
+        arrows += [(along[last], attention), (attention, "merged")]
+    arrows += [("merged", "perceptron"), ("perceptron", "softmax")]
+    arrows += [(f"normal {n}", f"separable {n}", "skip") for n, _, _ in pairs]
+    return columns, arrows
