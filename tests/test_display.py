@@ -377,6 +377,44 @@ def test_synthetic_faces_are_drawn_under_their_expressions_and_below_what_become
         )
 
 
+def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
+    papers = [load_published(name) for name in ("rahman2021", "yengikand2023")]
+    found = [
+        Comparison(paper.paper, table.id, cell, ours, verdict, "made", {"by subject": OURS})
+        for paper in papers
+        for table in paper.tables
+        for cell in table.cells
+        for ours, verdict in [
+            (OURS, "exceeded") if "30 Epochs" in cell.column else (None, "not attempted")
+        ]
+    ]
+    rows = re.findall(r"<tr>(.*?)</tr>", display.headlines(found, "chapters/report-").data)
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+    assert cells[0] == ["Paper", "Result", "Published", "Ours", "Verdict"]
+    thirty = [row for row in cells if "30 Epochs" in row[1]]
+    assert len(thirty) == 3
+    assert all('data-verdict="exceeded"' in row[-1] for row in thirty)
+    papers_named = [row[0] for row in cells[1:] if row[0]]
+    assert papers_named == [
+        f'<a href="chapters/report-{paper.paper}.html">{paper.paper}</a>' for paper in papers
+    ]
+    assert [row[1] for row in cells if "30 Epochs" not in row[1]][1:] == ["6 others", "all 3"]
+
+
+def test_dropped_images_are_told_as_shares_of_each_expression_and_of_all():
+    train = {"anger": {"images": 1000, "dropped": 250}, "fear": {"images": 3000, "dropped": 0}}
+    rows = re.findall(r"<tr>(.*?)</tr>", display.dropped({"hog": {"train": train}}).data)
+    cells = [
+        re.findall(r">([^<>]+)</t[dh]>", row.replace("\N{NO-BREAK SPACE}", " ")) for row in rows
+    ]
+    assert cells == [
+        ["Expression", "train, hog"],
+        ["anger", "25.0 % of 1,000"],
+        ["fear", "0.0 % of 3,000"],
+        ["all", "6.2 % of 4,000"],
+    ]
+
+
 # ---- nothing recorded --------------------------------------------------------------------------
 
 

@@ -44,7 +44,7 @@ def data_card(manifest: DatasetManifest) -> HTML:
 
 
 def dropped(counts: dict[str, dict[str, dict[str, dict[str, int]]]]) -> HTML | Markdown:
-    """How many images of each expression and part have no face that was found.
+    """The share of the images of each expression and part that no face was found in.
 
     Args:
         counts: of `detection.dropped`, by detector.
@@ -63,7 +63,8 @@ def dropped(counts: dict[str, dict[str, dict[str, dict[str, int]]]]) -> HTML | M
         for part, classes in parts.items():
             chosen = classes.values() if name == "all" else [classes[name]]
             images, lost = (sum(found[key] for found in chosen) for key in ("images", "dropped"))
-            row[part] = f"{lost:,} of {images:,} ({100 * lost / max(images, 1):.1f} %)"
+            share = f"{100 * lost / max(images, 1):.1f} %".replace(" ", "\N{NO-BREAK SPACE}")
+            row[part] = f"{share} of {images:,}"
         rows.append(row)
     return table(rows)
 

@@ -16,7 +16,7 @@ from fer_utils.comparison import Comparison, select
 from fer_utils.display.cells import badge, interval, table
 from fer_utils.display.trained import devices
 from fer_utils.estimates import Estimate, estimate
-from fer_utils.manifests import OpenDetail, PublishedCell, load_manifest
+from fer_utils.manifests import OpenDetail, PublishedCell, load_manifest, load_published
 from fer_utils.records import RunRecord
 
 
@@ -43,30 +43,66 @@ def verdicts(
             continue
         if found.verdict is None and not (cited and found.cell.kind == "cited"):
             continue
-        cell, ours = found.cell, found.ours
-        published = escape(cell.printed) + (f" ± {cell.margin:g}" if cell.margin else "")
-        rows.append(
-            {
-                "Table": escape(found.table),
-                "Result": f"{escape(cell.row)}, {escape(cell.column)}",
-                "Published": published,
-                "Ours": interval(ours, cell.unit) if found.verdict else "",
-                "Runs": len(ours.runs) if ours and ours.runs else "",
-                "Verdict": badge(found.verdict),
-            }
-        )
-        rows += [
-            {
-                "Table": "",
-                "Result": f"<em>{escape(label)}</em>",
-                "Published": "",
-                "Ours": interval(other, cell.unit),
-                "Runs": len(other.runs),
-                "Verdict": "",
-            }
-            for label, other in found.also.items()
-        ]
+        rows += _lines(found)
     return table(rows)
+
+
+def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
+    """The results that the abstracts are about, a line each; those without runs in one a paper.
+
+    Args:
+        comparisons: of all papers.
+        reports: beginning of the address of a paper's report, such as "chapters/report-".
+    """
+    by_paper: dict[str, list[Comparison]] = {}
+    for found in comparisons:
+        if found.cell.id in load_published(found.paper).headline:
+            by_paper.setdefault(found.paper, []).append(found)
+    rows = []
+    for paper, every in by_paper.items():
+        waiting = [found for found in every if found.ours is None]
+        shown = every if len(waiting) == 1 else [found for found in every if found.ours]
+        lines = [line for found in shown for line in _lines(found)[:1]]
+        if len(waiting) > 1:
+            others = f"{len(waiting)} others" if shown else f"all {len(waiting)}"
+            badges = " ".join(
+                badge(verdict) for verdict in dict.fromkeys(found.verdict for found in waiting)
+            )
+            lines.append({"Result": others, "Published": "", "Ours": "–", "Verdict": badges})
+        link = f'<a href="{reports}{paper}.html">{paper}</a>'
+        for line in lines:
+            columns = ("Result", "Published", "Ours", "Verdict")
+            rows.append({"Paper": link} | {name: line[name] for name in columns})
+            link = ""
+    # On a page of prose, too, it looks as what a cell of code puts out.
+    inside = f'<div class="output text_html">{table(rows).data}</div>'
+    return HTML(f'<div class="cell_output headlines">{inside}</div>')
+
+
+def _lines(found: Comparison) -> list[dict[str, object]]:
+    """A published cell beside ours, and a line for each estimate beside it."""
+    cell, ours = found.cell, found.ours
+    margin = f" ± {cell.margin:g}".replace(" ", "\N{NO-BREAK SPACE}") if cell.margin else ""
+    published = escape(cell.printed) + margin
+    first = {
+        "Table": escape(found.table),
+        "Result": f"{escape(cell.row)}, {escape(cell.column)}",
+        "Published": published,
+        "Ours": interval(ours, cell.unit) if found.verdict else "",
+        "Runs": len(ours.runs) if ours and ours.runs else "",
+        "Verdict": badge(found.verdict),
+    }
+    return [first] + [
+        {
+            "Table": "",
+            "Result": f"<em>{escape(label)}</em>",
+            "Published": "",
+            "Ours": interval(other, cell.unit),
+            "Runs": len(other.runs),
+            "Verdict": "",
+        }
+        for label, other in found.also.items()
+    ]
 
 
 def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
