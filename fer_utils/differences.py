@@ -102,6 +102,22 @@ def of_runs(
     return _over_seeds(means, max(errors))
 
 
+def comparable(
+    before: Sequence[RunRecord], after: Sequence[RunRecord]
+) -> tuple[list[RunRecord], list[RunRecord]]:
+    """What `of_runs` can take of both: the seeds of which both have the same folds.
+
+    Args:
+        before, after: any runs of two ways to train.
+    """
+    folds: list[dict[int, set]] = [{}, {}]
+    for runs, found in zip((before, after), folds, strict=True):
+        for run in runs:
+            found.setdefault(run.seed, set()).add(run.parameters.get("fold"))
+    seeds = {seed for seed, own in folds[0].items() if folds[1].get(seed) == own}
+    return tuple([run for run in runs if run.seed in seeds] for runs in (before, after))
+
+
 def of_part(whole: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]]) -> Difference:
     """Between some of the images and all of them.
 

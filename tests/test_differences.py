@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from fer_utils.differences import of_estimates, of_part, of_runs, of_scores
+from fer_utils.differences import comparable, of_estimates, of_part, of_runs, of_scores
 from fer_utils.estimates import Estimate
 
 Z = stats.norm.ppf(0.95)
@@ -145,6 +145,17 @@ def test_people_count_where_they_are_known(make_predictions, tmp_path):
     assert found.standard_error > 2 * of_scores([before], [after]).standard_error
     assert found.df == 3
     assert found.low < 0 < found.high
+
+
+def test_only_seeds_with_the_same_folds_can_be_compared(make_record):
+    def runs(name, *made):
+        return [make_record(f"{name}-{s}-{f}", seed=s, fold=f) for s, f in made]
+
+    before = runs("a", (0, 0), (0, 1), (1, 0), (1, 1), (2, 0))
+    after = runs("b", (0, 1), (0, 0), (1, 0), (3, 0))
+    kept = [[run.run for run in found] for found in comparable(before, after)]
+    assert kept == [["a-0-0", "a-0-1"], ["b-0-1", "b-0-0"]]
+    assert comparable(before, []) == ([], [])
 
 
 def test_runs_on_other_images_are_refused(make_predictions, tmp_path):

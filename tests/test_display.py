@@ -415,6 +415,35 @@ def test_dropped_images_are_told_as_shares_of_each_expression_and_of_all():
     ]
 
 
+def test_changes_of_a_row_are_paired_and_need_every_fold(make_predictions, tmp_path):
+    def cell(row, value, form):
+        by_image, by_fold = ({"form": form, "protocol": name} for name in ("image", "apart"))
+        also = {"apart": by_fold, "never run": {"form": form, "protocol": "none"}}
+        fields = {"row": row, "value": value, "printed": str(value), "unit": "fraction"}
+        made = PublishedCell(**CELL.model_dump() | fields | {"select": by_image, "also": also})
+        return Comparison("p", "t", made, OURS, "inconclusive", "made")
+
+    def made(form, protocol, scores, **fields):
+        name = f"{form}-{protocol}-{fields.get('fold', '')}"
+        return make_predictions(name, scores, form=form, protocol=protocol, **fields)
+
+    found = [cell("Whole <b>", 0.99, "whole"), cell("without", 0.97, "less"), cell("x", 0.9, "x")]
+    all_right, half = np.ones(20), np.r_[np.ones(10), np.zeros(10)]
+    recorded = [made("whole", "image", all_right), made("less", "image", half)]
+    recorded += [made("whole", "apart", half, fold=fold) for fold in (0, 1)]
+    recorded += [made("less", "apart", all_right, fold=fold) for fold in (0, 1)]
+    recorded += [made("x", "apart", all_right, fold=0)]  # one of two folds
+
+    html = display.changes(found, found[0], recorded, tmp_path).data
+    assert "<caption>Against: Whole &lt;b&gt;</caption>" in html
+    rows = re.findall(r"<tr>(.*?)</tr>", html.replace("\N{NO-BREAK SPACE}", " "))
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+    assert cells[0] == ["Setting", "Printed, points", "Ours", "apart"]
+    assert [row[:2] for row in cells[1:]] == [["without", "-2.00"], ["x", "-9.00"]]
+    assert [row[2].split(" ")[0] for row in cells[1:]] == ["-50.0", "–"]
+    assert [row[3].split(" ")[0] for row in cells[1:]] == ["+50.0", "–"]
+
+
 # ---- nothing recorded --------------------------------------------------------------------------
 
 

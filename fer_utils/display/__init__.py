@@ -13,6 +13,7 @@ from fer_utils.display.images import balanced, data_card, dropped
 from fer_utils.display.models import model_sizes, networks, sizes
 from fer_utils.display.papers import (
     above_one_half,
+    changes,
     costs,
     expressions,
     findings,
@@ -50,6 +51,7 @@ __all__ = [
     "balanced",
     "beside",
     "by_rule",
+    "changes",
     "compute",
     "contradicted",
     "costs",

@@ -6,10 +6,12 @@ import base64
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML
 
+from fer_utils import differences
 from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select
@@ -17,7 +19,7 @@ from fer_utils.display.cells import badge, interval, table
 from fer_utils.display.trained import devices
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import OpenDetail, PublishedCell, load_manifest, load_published
-from fer_utils.records import RunRecord
+from fer_utils.records import RESULTS, RunRecord
 
 
 def verdicts(
@@ -124,6 +126,47 @@ def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
         for label in labels[cell.column]:
             row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
     return table(list(rows.values()))
+
+
+def changes(
+    comparisons: Sequence[Comparison],
+    reference: Comparison,
+    recorded: Sequence[RunRecord],
+    folder: Path = RESULTS,
+) -> HTML:
+    """How far each row of a published table lies from one of its rows, printed and ours.
+
+    Ours are of the same test images, with the interval of the difference. A row whose runs lack a
+    fold that those of the reference have, or share no seed with them, has none.
+
+    Args:
+        comparisons: accuracies of one table and column.
+        reference: the row that the others are changes of; it is left out.
+        recorded: the paper's records.
+        folder: where the records' probabilities are.
+    """
+
+    def points(before: dict, after: dict | None) -> str:
+        pairs = differences.comparable(select(recorded, before), select(recorded, after or {}))
+        if after is None or not pairs[0]:
+            return "–"
+        found = differences.of_runs(*pairs, folder)
+        ends = f"({found.low:+.1f} to {found.high:+.1f})".replace(" ", "\N{NO-BREAK SPACE}")
+        return f"{found.mean:+.1f} {ends}"
+
+    base = reference.cell
+    scale = 100 if base.unit == "fraction" else 1
+    rows = []
+    for cell in [found.cell for found in comparisons if found.cell.select != base.select]:
+        row = {"Setting": escape(cell.row)}
+        row["Printed, points"] = f"{scale * (cell.value - base.value):+.2f}"
+        row["Ours"] = points(base.select, cell.select)
+        for label, fields in base.also.items():
+            row[escape(label)] = points(fields, cell.also.get(label))
+        rows.append(row)
+    empty = [name for name in map(escape, base.also) if {row[name] for row in rows} == {"–"}]
+    rows = [{name: told for name, told in row.items() if name not in empty} for row in rows]
+    return table(rows, f"Against: {base.row}")
 
 
 def expressions(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> HTML:
