@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fer_utils import balancing, splits
 from fer_utils.balancing import BalancedFaces
 from fer_utils.datasets import FaceDataset
 from fer_utils.manifests import load_manifest
+from fer_utils.records import RunRecord
 from fer_utils.splits import Split
 
 Order = Literal["train", "none", "before_split"]
@@ -84,3 +85,20 @@ def prepare(data: FaceDataset, targets: dict[str, int], order: Order, *, seed: i
     balanced = prepare_train(before)
     counts = balancing.counts(before, balanced)
     return Prepared(data, split, prepare_train, balanced, counts)
+
+
+def told(record: RunRecord, ready: Prepared, dropped: dict | None) -> dict[str, Any]:
+    """What a run's preparation came to, JSON-ready, to be kept beside its record.
+
+    Args:
+        record: of the run; its parameters name the detector and the order.
+        ready: what the run took.
+        dropped: of `detection.dropped`; None where every image stays.
+    """
+    return {
+        **{key: record.parameters[key] for key in ("dataset", "faces", "balancing")},
+        "dropped": dropped,
+        "balanced": ready.counts,
+        "share_with_train": ready.share_with_train,
+        "versions": record.versions,
+    }

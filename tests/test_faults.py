@@ -235,3 +235,5 @@ def test_a_time_budget_stops_after_a_whole_epoch_and_brings_home_what_is_there(
         packed.extractall(tmp_path / "at-home", filter="data")
     (record,) = records.read_all(PAPER, tmp_path / "at-home" / "results")
     assert record.metrics == undisturbed
+    seen = tmp_path / "at-home" / "results" / PAPER / "seen" / f"{record.run}.json"
+    assert json.loads(seen.read_text()) == record.seed

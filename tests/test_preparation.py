@@ -1,9 +1,11 @@
 """Balancing as a chapter asks for it: the training part alone, nothing, or all before the split."""
 
+import json
+
 import numpy as np
 import pytest
 
-from fer_utils import preparation
+from fer_utils import display, preparation
 from fer_utils.datasets import load
 from fer_utils.manifests import load_manifest
 
@@ -50,3 +52,18 @@ def test_the_wrong_order_balances_everything_and_tells_what_the_parts_share(data
     assert len(ready.data) == sum(map(len, ready.split.parts().values())) == 450
     assert ready.split.name.startswith("balanced-before-")
     assert 0 < ready.share_with_train["test"] <= 1
+
+
+def test_what_is_kept_beside_a_record_is_read_back_by_the_chapter(data, make_record):
+    targets = dict.fromkeys(NAMES, 150)
+    record = make_record(dataset="made", faces="hog", balancing="before_split", epochs=3)
+    wrong = preparation.prepare(data, targets, "before_split", seed=0)
+    told = preparation.told(record, wrong, {"test": {"fear": {"images": 8, "dropped": 2}}})
+    assert json.loads(json.dumps(told)) == told
+    assert (told["dataset"], told["faces"], told["balancing"]) == ("made", "hog", "before_split")
+    right = preparation.told(record, preparation.prepare(data, targets, "none", seed=0), None)
+    share = 100 * wrong.share_with_train["test"]
+    assert display.shared_with_train([right, told]).data.startswith(f"{share:.1f} % of the test")
+    assert display.shared_with_train([right]).data == "*No count is recorded.*"
+    assert display.not_found(told["dropped"]) == "no face in 2 of 8 images (25.0 %)"
+    assert display.not_found(right["dropped"]) == ""

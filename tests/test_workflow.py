@@ -38,6 +38,8 @@ def test_the_runs_of_the_published_file_are_made_once(project):
         (6, "full"),
         (2, "reduced"),
     }
+    seen = project / "results" / PAPER / "seen"
+    assert {path.stem for path in seen.iterdir()} == {run.run for run in kept}
     for run in planned(project):
         folder = project / "build" / "grid" / PAPER / run["name"]
         assert {path.name for path in folder.iterdir()} == {"notebook.ipynb", "done.json"}

@@ -135,9 +135,9 @@ threads = 0
 """
 
 CHAPTER = """
-from typing import Literal
-
+import json
 import os
+from typing import Literal
 
 from fer_utils import blurring, experiments, parameters, records
 from fer_utils.training import numpy_loop
@@ -193,6 +193,9 @@ run = experiments.run(
 )
 where = chosen.records_dir or f"{chosen.output_dir}/records"
 written = records.write(run.record, run.probabilities, run.labels, where)
+beside = written.parent / "seen" / f"{run.record.run}.json"
+beside.parent.mkdir(exist_ok=True)
+beside.write_text(json.dumps(run.record.seed))
 """
 
 PUBLISHED = """

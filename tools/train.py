@@ -142,7 +142,7 @@ def read_record(run: dict, path: Path) -> records.RunRecord:
 
 
 def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
-    """Let a record join the others; the first one of its name stays.
+    """Let a record join the others, and what lies beside it; the first one of its name stays.
 
     Returns:
         What is to be said about it, mostly nothing.
@@ -156,8 +156,17 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
             f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record that was "
             f"there, {first.metrics['test']['accuracy']:.4f}, stays"
         )
-    records.write(record, probabilities, labels, results)
+    for path in beside(folder / record.paper):
+        copy = results / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(copy, path.read_bytes())
+    records.write(record, probabilities, labels, results)  # last: with it the run counts as made
     return ""
+
+
+def beside(folder: Path) -> list[Path]:
+    """What `Plan.write_beside` has written below a paper's records."""
+    return sorted(folder.glob("*/*.json"))
 
 
 class alone:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from execute import ROOT, die_with_parent, how_far
 from jobs import Busy, locked
+from train import beside
 
 from fer_utils import grid
 
@@ -202,6 +203,8 @@ def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
     for folder, told in done.items():
         record = results / folder.parent.name / f"{told['run']}.json"
         files += [path for path in (record, record.with_suffix(".npz")) if path.exists()]
+    for paper in {folder.parent.name for folder in done}:
+        files += beside(results / paper)
     finished = {told["run"] for told in done.values()}
     if checkpoints:
         for folder in build.glob("*/runs/*"):

@@ -9,7 +9,13 @@ sentences  what a chapter says of its own numbers
 """
 
 from fer_utils.display.cells import NO_RUN, badge, interval, note, table
-from fer_utils.display.images import balanced, data_card, dropped
+from fer_utils.display.images import (
+    balanced,
+    data_card,
+    dropped,
+    not_found,
+    shared_with_train,
+)
 from fer_utils.display.models import model_sizes, networks, sizes
 from fer_utils.display.papers import (
     above_one_half,
@@ -71,6 +77,7 @@ __all__ = [
     "learning_rates",
     "model_sizes",
     "networks",
+    "not_found",
     "note",
     "open_details",
     "overview",
@@ -80,6 +87,7 @@ __all__ = [
     "rules",
     "runs",
     "scores",
+    "shared_with_train",
     "side_by_side",
     "sizes",
     "table",

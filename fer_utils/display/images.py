@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from IPython.display import HTML, Markdown
@@ -86,3 +87,31 @@ def balanced(counts: dict[str, dict[str, dict[str, int]]], printed: dict | None 
             row |= {f"{label}, {key}": told[name][key] for key in ("before", "after", "made")}
         rows.append(row)
     return table(rows)
+
+
+def shared_with_train(prepared: Iterable[Mapping]) -> Markdown:
+    """How many test images were made from an original that a training image was made from, too.
+
+    Args:
+        prepared: of `preparation.told`; those that were balanced before the split count.
+    """
+    found = [told["share_with_train"]["test"] for told in prepared if told["share_with_train"]]
+    if not found:
+        return note("No count is recorded.")
+    return Markdown(
+        f"{100 * found[0]:.1f} % of the test images of the wrong protocol share an original with "
+        "a training image."
+    )
+
+
+def not_found(dropped: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:
+    """In how many of all images no face was found; empty where nothing was counted.
+
+    Args:
+        dropped: of `detection.dropped`.
+    """
+    if not dropped:
+        return ""
+    rows = [row for part in dropped.values() for row in part.values()]
+    images, lost = (sum(row[key] for row in rows) for key in ("images", "dropped"))
+    return f"no face in {lost:,} of {images:,} images ({100 * lost / images:.1f} %)"
