@@ -4,7 +4,7 @@
 #   snakemake -n reproduce        the runs that would be made
 #   snakemake --profile workflow/profiles/slurm reproduce
 #
-# Which runs there are stands in data_manifests/published and is read by fer_utils/grid.py; tools/ has
+# Which runs there are stands in data_manifests/published and is read by fer_utils/grid; tools/ has
 # the steps. A run's files carry a hash of its code, parameters, data and versions in their name, so
 # what is there under that name is its result, and times of files mean nothing.
 #

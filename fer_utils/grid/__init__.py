@@ -1,0 +1,209 @@
+"""Which runs the published numbers ask for: papers x variants x folds x seeds, and which are there.
+
+A cell's `select`, the `also` beside it and the `other` choices of an open detail each name
+parameters of a chapter. Nothing of that is typed twice: the grid is read from
+data_manifests/published, and a chapter's parameters and entry points from its notebook.
+
+runs       a run, and where the workflow leaves it
+chapters   what a notebook says of itself
+inputs     the files of data sets and the versions that make a run another one
+needs      what the published file says that runs need
+asked      from published cells and open details to runs
+order      which run comes before which
+recorded   which of them are there, and what the others cost
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fer_utils.grid.asked import READING, Request, folds, make_run, merged, requests_of
+from fer_utils.grid.chapters import Chapter, has_chapter, read_chapter
+from fer_utils.grid.inputs import checked_data, data_key
+from fer_utils.grid.needs import preparations, resources
+from fer_utils.grid.order import add_first, ordered, with_first
+from fer_utils.grid.recorded import Recorded
+from fer_utils.grid.runs import (
+    ROOT,
+    GridError,
+    Preparation,
+    Run,
+    done_file,
+    is_to_run,
+    prepared_file,
+)
+from fer_utils.manifests import load_published, published_papers
+
+__all__ = [
+    "READING",
+    "ROOT",
+    "SEEDS",
+    "Chapter",
+    "GridError",
+    "Preparation",
+    "Run",
+    "checked_data",
+    "chosen",
+    "data_key",
+    "done_file",
+    "is_to_run",
+    "narrowed",
+    "plan",
+    "preparations",
+    "prepared_file",
+    "read_chapter",
+    "resources",
+    "smoke_runs",
+]
+SEEDS = (0, 1, 2)
+
+
+def plan(
+    papers: Iterable[str] | None = None,
+    *,
+    table: str | None = None,
+    seeds: Sequence[int] = SEEDS,
+    only: Sequence[str] = (),
+    root: Path = ROOT,
+    results: Path | None = None,
+    recorded: Any = None,
+) -> list[Run]:
+    """Every run that the published numbers ask for, most valuable first.
+
+    Args:
+        papers: which; None for all that have a chapter.
+        table: of these papers one table alone, by its id or the id of one of its cells, or "open"
+            for the open details.
+        seeds: one run each.
+        only: beginnings of names, see `narrowed`.
+        root: the project's folder.
+        results: where the records are; None: `results` of the project.
+        recorded: the table of `summary.summary`, where it has been read already.
+
+    Returns:
+        Published numbers come before what stands beside them, and that before open details; seed
+        by seed in each. A run comes after the one it starts from.
+
+    Raises:
+        GridError: a paper, a table or the beginning of a name that does not exist.
+    """
+    names = list(papers or [name for name in published_papers() if has_chapter(name, root)])
+    for name in names:
+        if name not in published_papers():
+            told = ", ".join(published_papers())
+            raise GridError(f"PAPER={name}: one of {told}")
+        if not has_chapter(name, root):
+            raise GridError(f"PAPER={name}: it has no chapter in notebooks/ yet")
+    requests = [request for name in names for request in requests_of(load_published(name), table)]
+    if table and not requests:
+        tables = {found.id for name in names for found in load_published(name).tables}
+        raise GridError(f"TABLE={table}: one of {', '.join(sorted(tables))}, a cell's id or open")
+    found = Recorded(root, results or root / "results", recorded)
+    runs: dict[str, Run] = {}
+    for request in merged(requests, root):
+        chapter = read_chapter(request.paper, root)
+        for seed in seeds if "seed" not in request.fields else [request.fields["seed"]]:
+            for fold in folds(request.fields):
+                fields = {**request.fields, "fold": fold, "seed": seed}
+                run = make_run(request, chapter, fields)
+                runs[run.name] = run
+    for run in list(runs.values()):
+        add_first(run, runs, root)
+    return with_first([found.told(run) for run in narrowed(ordered(runs), only)], root)
+
+
+def chosen(
+    paper: str | None = None,
+    table: str | None = None,
+    seeds: str | int | None = None,
+    smoke: bool = False,
+    only: str | None = None,
+) -> list[Run]:
+    """The grid as the words of a command line narrow it.
+
+    Args:
+        paper: one or several, with spaces or commas between.
+        table: see `plan`.
+        seeds: such as "0 1 2", "0,1" or 0.
+        smoke: the same variants as short runs on synthetic faces.
+        only: beginnings of runs' names, such as "ck48-stratified ck48-subject_kfold0".
+
+    Raises:
+        GridError: something that does not exist.
+    """
+    papers = None if paper is None else str(paper).replace(",", " ").split()
+    try:
+        told = SEEDS if seeds is None else tuple(map(int, str(seeds).replace(",", " ").split()))
+    except ValueError:
+        raise GridError(f"SEEDS={seeds}: whole numbers, such as 0 1 2") from None
+    if not told or min(told) < 0:
+        raise GridError(f"SEEDS={seeds}: whole numbers from 0, such as 0 1 2")
+    beginnings = str(only or "").replace(",", " ").split()
+    if smoke:
+        return narrowed(smoke_runs(plan(papers, table=table, seeds=told), told), beginnings)
+    return plan(papers, table=table, seeds=told, only=beginnings)
+
+
+def narrowed(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
+    """The runs whose names begin with one of these words, and those whose weights they start from.
+
+    Args:
+        runs: of the grid, in their order.
+        only: beginnings of names; none leaves the runs as they are.
+
+    Raises:
+        GridError: a word that no name begins with.
+    """
+    if not only:
+        return list(runs)
+    by_name = {run.name: run for run in runs}
+    for word in only:
+        if not any(name.startswith(word) for name in by_name):
+            labels = list(dict.fromkeys(run.label for run in runs))
+            alike = difflib.get_close_matches(word, labels, 3, 0.0)
+            told = f"a run's name begins like {', '.join(alike)}" if alike else "there is no run"
+            raise GridError(f"ONLY={word}: {told}")
+    kept: set[str] = set()
+    waiting = [name for name in by_name if name.startswith(tuple(only))]
+    while waiting:
+        name = waiting.pop()
+        if name not in kept:
+            kept.add(name)
+            waiting += by_name[name].first
+    return [
+        replace(run, after=tuple(name for name in run.after if name in kept))
+        for run in runs
+        if run.name in kept
+    ]
+
+
+def smoke_runs(
+    runs: Sequence[Run], seeds: Sequence[int] = SEEDS, *, images: int = 200
+) -> list[Run]:
+    """The same variants as one short epoch each on synthetic faces: the grid without the work.
+
+    Args:
+        runs: of `plan`.
+        seeds: one run each.
+        images: synthetic faces to draw.
+    """
+    made: dict[str, Run] = {}
+    dropped = ("dataset", "protocol", "fold", "seed", "epochs", "batch_size", "pretraining")
+    for run in runs:
+        chapter = read_chapter(run.paper)
+        variant = {
+            key: value
+            for key, value in run.parameters.items()
+            if key not in dropped and value != chapter.parameters[key]
+        }
+        given = {"epochs": 1, "images": load_published(run.paper).runs.smoke_images or images}
+        for seed in seeds:
+            fields = {"dataset": "synthetic", **variant, **given, "seed": seed}
+            request = Request(run.paper, fields, 0, ["smoke"])
+            new = replace(make_run(request, chapter, fields), profiles=("smoke",))
+            made[new.name] = new
+    return sorted(made.values(), key=lambda run: run.name)

@@ -1,0 +1,74 @@
+"""What a chapter says of itself without being run."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fer_utils import provenance
+from fer_utils.grid.runs import ROOT
+from fer_utils.manifests import load_published
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What a notebook says about itself without being run.
+
+    Args:
+        parameters: names and literal values of its cell tagged "parameters".
+        entry_points: the package's functions that make its numbers; empty where it names none.
+        code: hash of the entry points, or of all there is where it names none.
+        framework: "Keras" or "PyTorch".
+    """
+
+    parameters: dict[str, Any]
+    entry_points: tuple[str, ...]
+    code: str
+    framework: str
+
+
+def has_chapter(paper: str, root: Path = ROOT) -> bool:
+    """Whether a paper has a notebook."""
+    return (root / "notebooks" / f"{paper}.ipynb").exists()
+
+
+@cache
+def read_chapter(paper: str, root: Path = ROOT) -> Chapter:
+    """A chapter's parameters and entry points, read and not run."""
+    cells = json.loads((root / "notebooks" / f"{paper}.ipynb").read_text(encoding="utf8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    parameters, entry_points = {}, ()
+    for cell in code:
+        source = "".join(cell["source"])
+        assigned = _literals(source)
+        if "parameters" in cell["metadata"].get("tags", []):
+            parameters = assigned
+        entry_points = tuple(assigned.get("ENTRY_POINTS", entry_points))
+    if entry_points:
+        hashed = provenance.code_hash(entry_points)
+    else:
+        files = sorted((root / "fer_utils").rglob("*.py"))
+        sources = ["".join(cell["source"]) for cell in code] + [file.read_text() for file in files]
+        hashed = hashlib.sha256("\n".join(sources).encode()).hexdigest()
+    return Chapter(parameters, entry_points, hashed, load_published(paper).framework)
+
+
+def _literals(source: str) -> dict[str, Any]:
+    """Names that a cell gives plain values to."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a cell with a line for IPython
+        return {}
+    found = {}
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                found[statement.targets[0].id] = ast.literal_eval(statement.value)
+            except ValueError:
+                continue
+    return found

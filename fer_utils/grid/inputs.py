@@ -1,0 +1,65 @@
+"""What a run is made of beside its code: the files of its data, and versions of libraries."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from fer_utils import provenance
+from fer_utils.datasets import data_root
+from fer_utils.grid.runs import ROOT
+from fer_utils.manifests import MANIFESTS, load_manifest
+
+# Libraries that do not move a chapter's numbers, by its framework.
+OTHER_FRAMEWORK = {"Keras": {"torch"}, "PyTorch": {"keras", "tensorflow"}}
+
+
+@cache
+def data_key(dataset: str, root: Path | None = None) -> str | None:
+    """What tells whether the files of a data set are still the ones of before: names, sizes, times.
+
+    Args:
+        dataset: a manifest's name.
+        root: the data root; None reads FER_DATA.
+
+    Returns:
+        16 hexadecimal digits; None where there is nothing; of synthetic faces the hash of the code
+        that draws them.
+    """
+    if dataset == "synthetic":
+        return provenance.code_hash(("fer_utils.synthetic:generate",))[:16]
+    manifest = load_manifest(dataset)
+    lines = []
+    for directory in manifest.directories:
+        folder = data_root(root) / directory
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+            if path.is_file():
+                status = path.stat()
+                lines.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
+    if not lines:
+        return None
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def data_state(dataset: str) -> list[str | None]:
+    """What names a data set as it is now: its files and its manifest."""
+    manifest = MANIFESTS / "datasets" / f"{dataset}.yaml"
+    return [data_key(dataset), hashlib.sha256(manifest.read_bytes()).hexdigest()]
+
+
+def checked_data(dataset: str, root: Path = ROOT) -> Path:
+    """Where the workflow leaves what its check of a data set found, for these very files."""
+    return root / "build" / "grid" / "data" / f"{dataset}-{data_key(dataset)}.json"
+
+
+@cache
+def versions(framework: str) -> dict[str, str]:
+    """Public versions of the libraries that can move a chapter's numbers."""
+    return relevant(provenance.versions(), framework)
+
+
+def relevant(found: dict[str, str], framework: str) -> dict[str, str]:
+    """Of all versions those that can move a number, without what a build adds to them."""
+    left_out = OTHER_FRAMEWORK.get(framework, set()) | {"python"}
+    return {name: version.split("+")[0] for name, version in found.items() if name not in left_out}

@@ -1,0 +1,77 @@
+"""What a paper's published file says that its runs need before and while they train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from fer_utils import provenance
+from fer_utils.grid.chapters import Chapter, read_chapter
+from fer_utils.grid.inputs import data_state, versions
+from fer_utils.grid.runs import ROOT, Preparation, Run
+from fer_utils.manifests import load_manifest, load_published
+from fer_utils.pixel_csv import cache_folder
+
+
+def resources(run: Run) -> dict[str, int]:
+    """Memory in MB and threads of a run."""
+    needs = load_published(run.paper).runs
+    return {"mem_mb": needs.mem_mb, "threads": needs.threads}
+
+
+def preparations(run: Run, root: Path = ROOT) -> list[Preparation]:
+    """What has to be prepared before a run, in the order of its paper's published file."""
+    return prepared_for(run.paper, read_chapter(run.paper, root), run.fields)
+
+
+def prepared_for(paper: str, chapter: Chapter, fields: dict) -> list[Preparation]:
+    """The preparations of a run of `chapter` with these parameters."""
+    complete = {**chapter.parameters, **fields}
+    found = []
+    for rule in load_published(paper).runs.prepare:
+        if not fits(rule.fits, complete):
+            continue
+        dataset = complete["dataset"]
+        settings = {
+            key: complete[told] for key, told in rule.arguments.items() if told != "threads"
+        }
+        made_of = [
+            dataset,
+            data_state(dataset),
+            rule.call,
+            _call_hash(rule.call),
+            settings,
+            versions("any"),
+            str(cache_folder()),
+        ]
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
+        words = [dataset, rule.call.rpartition(":")[2], *map(str, settings.values())]
+        label = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)
+        images = sum(part.count or 0 for part in load_manifest(dataset).splits.values())
+        rate = rule.images_per_second
+        found.append(
+            Preparation(
+                name=f"{label}-{digest}",
+                dataset=dataset,
+                call=rule.call,
+                settings=settings,
+                threads=next(
+                    (key for key, told in rule.arguments.items() if told == "threads"), None
+                ),
+                seconds=images / rate if rate and images else None,
+            )
+        )
+    return found
+
+
+@cache
+def _call_hash(call: str) -> str:
+    return provenance.code_hash((call,))
+
+
+def fits(condition: dict[str, tuple], fields: dict) -> bool:
+    """Whether a rule that begins with `for` is about a run with these parameters."""
+    return all(fields.get(key) in values for key, values in condition.items())

@@ -1,0 +1,82 @@
+"""Which runs come before which: those whose weights others start from, and fewer epochs first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fer_utils.grid.asked import Request, make_run
+from fer_utils.grid.chapters import Chapter, read_chapter
+from fer_utils.grid.needs import fits
+from fer_utils.grid.runs import Run, done_file
+from fer_utils.manifests import load_published
+
+
+def add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
+    """Make a run wait for those it starts from, which join where they are not in the grid."""
+    chapter = read_chapter(run.paper, root)
+    complete = {**chapter.parameters, **run.fields}
+    waits: dict[str, list[str]] = {"first": [], "after": []}
+    for kind, names in waits.items():
+        for rule in getattr(load_published(run.paper).runs, kind):
+            if not fits(rule.fits, complete):
+                continue
+            wanted = {**complete, **rule.run}
+            other = _like(wanted, run.paper, chapter, runs)
+            if other is None and kind == "first":
+                fields = {
+                    key: value
+                    for key, value in wanted.items()
+                    if value is not None
+                    and (key == "dataset" or chapter.parameters.get(key) != value)
+                }
+                fields = {**fields, "fold": wanted.get("fold"), "seed": run.fields["seed"]}
+                request = Request(run.paper, fields, run.rank, [f"weights for {run.label}"])
+                other = make_run(request, chapter, fields)
+                runs[other.name] = other
+                add_first(other, runs, root)
+            if other is not None:
+                names.append(other.name)
+    runs[run.name] = replace(run, **{kind: tuple(names) for kind, names in waits.items()})
+
+
+def _like(wanted: dict, paper: str, chapter: Chapter, runs: dict[str, Run]) -> Run | None:
+    """The run with these parameters; None in either stands for the paper's own value."""
+    for run in runs.values():
+        own = {**chapter.parameters, **run.fields}
+        if run.paper == paper and all(
+            own.get(key) == value or None in (value, own.get(key)) for key, value in wanted.items()
+        ):
+            return run
+    return None
+
+
+def with_first(runs: list[Run], root: Path) -> list[Run]:
+    """Runs whose weights others start from are made again where their weights are not here."""
+    by_name = {run.name: run for run in runs}
+    for name in [run.name for run in reversed(runs)]:
+        run = by_name[name]
+        for first in map(by_name.get, run.first):
+            if run.state != "to run":
+                break
+            if first.state == "absent":
+                by_name[name] = replace(run, state="absent", why=first.why)
+            elif first.state == "recorded" and not done_file(first, root).exists():
+                told = "recorded, but its weights are needed here"
+                by_name[first.name] = replace(first, state="to run", why=told)
+    return [by_name[run.name] for run in runs]
+
+
+def ordered(runs: dict[str, Run]) -> list[Run]:
+    """By rank and seed, each after the run it starts from."""
+    ordered: dict[str, Run] = {}
+
+    def put(run: Run) -> None:
+        for name in run.first + run.after:
+            if name not in ordered:
+                put(runs[name])
+        ordered.setdefault(run.name, run)
+
+    for run in sorted(runs.values(), key=lambda run: (run.rank, run.fields["seed"])):
+        put(run)
+    return list(ordered.values())

@@ -1,0 +1,133 @@
+"""Which runs are recorded already, and what the others are expected to cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fer_utils import records
+from fer_utils.grid.asked import has
+from fer_utils.grid.chapters import read_chapter
+from fer_utils.grid.inputs import checked_data, data_key, relevant, versions
+from fer_utils.grid.needs import fits
+from fer_utils.grid.runs import Run, done_file
+from fer_utils.manifests import load_manifest, load_published
+
+
+class Recorded:
+    """The records, by what a run is looked up with."""
+
+    def __init__(self, root: Path, results: Path, table: Any) -> None:
+        if table is None:
+            from fer_utils.summary import summary
+
+            table = summary(results, root / "build" / "summary.jsonl")
+        self.root = root
+        # pandas has made a number of what is missing, which counts as true.
+        self.rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        self.stale = _stale(self.rows)
+        self.by_key: dict[tuple, list[dict]] = {}
+        for row in self.rows:
+            self.by_key.setdefault(_key(row["paper"], row["parameters"]), []).append(row)
+
+    def told(self, run: Run) -> Run:
+        """A run with its state, why, and what it is expected to cost."""
+        run = replace(run, seconds=self._seconds(run))
+        matching = [
+            row
+            for row in self.by_key.get(_key(run.paper, run.fields), [])
+            if row["profile"] in run.profiles
+            # A protocol that is wrong on purpose answers only who asks for it.
+            and has(row["parameters"], {"contrast": None, **run.fields})
+        ]
+        reasons = [self._reason(run, row) for row in matching]
+        if "" in reasons:
+            found = matching[reasons.index("")]["run"]
+            return replace(run, state="recorded", why=found)
+        if done_file(run, self.root).exists():
+            return replace(run, state="done", why="run here; its record is in build/grid")
+        if run.dataset != "synthetic" and data_key(run.dataset) is None:
+            return replace(run, state="absent", why=f"{run.dataset} is not under FER_DATA")
+        return replace(run, state="to run", why=reasons[-1] if reasons else "no record")
+
+    def _reason(self, run: Run, row: dict) -> str:
+        """Why a record is not the run's any more; empty where it is."""
+        if row["run"] in self.stale:
+            return "its code or data have changed"
+        checked = checked_data(run.dataset, self.root)
+        if checked.exists():
+            sources = json.loads(checked.read_text())["sources"]
+            if sources and sources != row["sources"]:
+                return "its data have changed"
+        if row["device"].get("kind") == "cpu":  # a GPU's builds have versions of their own
+            framework = read_chapter(run.paper, self.root).framework
+            now = versions(framework)
+            for library, version in relevant(row["versions"], framework).items():
+                if now.get(library) not in (None, version):
+                    return f"made with {library} {version}, now {now[library]}"
+        return ""
+
+    def _seconds(self, run: Run) -> float | None:
+        """Seconds of the record that is most alike, scaled by epochs and training images."""
+        alike = [
+            row
+            for row in self.rows
+            if row["paper"] == run.paper and row["training"] and row["trained_on"]
+        ]
+        images = _training_images(run.fields)
+        if alike:
+
+            def likeness(row: dict) -> tuple:
+                shared = sum(
+                    row["parameters"].get(key) == value for key, value in run.fields.items()
+                )
+                return row["dataset"] == run.dataset, shared
+
+            best = max(alike, key=likeness)
+            if best["dataset"] == run.dataset:
+                images = best["trained_on"]
+            epochs = run.fields.get("epochs") or best["epochs"]
+            per_image = best["training"] / best["epochs"] / best["trained_on"]
+            return per_image * epochs * (images or best["trained_on"]) + (best["prediction"] or 0)
+        complete = {**read_chapter(run.paper, self.root).parameters, **run.fields}
+        for rule in load_published(run.paper).runs.speed:
+            if fits(rule.fits, complete) and images and complete.get("epochs"):
+                return images * complete["epochs"] / rule.images_per_second
+        return None
+
+
+def _key(paper: str, fields: dict) -> tuple:
+    return paper, fields.get("dataset"), fields.get("fold"), fields.get("seed")
+
+
+def _stale(rows: list[dict]) -> set[str]:
+    """`records.stale` over the lines of a summary, which have all that it looks at."""
+    by_paper: dict[str, list] = {}
+    for row in rows:
+        by_paper.setdefault(row["paper"], []).append(
+            SimpleNamespace(
+                run=row["run"],
+                paper=row["paper"],
+                profile=row["profile"],
+                parameters=row["parameters"],
+                seed=row["seed"],
+                created=row["created"],
+                metrics=row["metrics"],
+                data=SimpleNamespace(name=row["dataset"], sha256=row["data"], loaded=row["loaded"]),
+                split=SimpleNamespace(sha256=row["split"]),
+                code=SimpleNamespace(sha256=row["code"], entry_points=tuple(row["entry_points"])),
+            )
+        )
+    return {name for runs in by_paper.values() for name in records.stale(runs)}
+
+
+def _training_images(fields: dict) -> int | None:
+    """How many images one epoch sees, by the manifest."""
+    splits = load_manifest(fields["dataset"]).splits
+    if "train" in splits:
+        return splits["train"].count
+    whole = splits["all"].count if "all" in splits else None
+    return whole and int(0.8 * whole)
