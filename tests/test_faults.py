@@ -1,6 +1,6 @@
 """Whatever cuts a run off leaves no wrong number, and a restart gives those of an undisturbed run.
 
-The writing of a checkpoint is cut off in test_training.py.
+The writing of a checkpoint is cut off in test_checkpoints.py and test_loops.py.
 """
 
 import json
