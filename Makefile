@@ -9,9 +9,11 @@
 #        DRY=1                       list them with their cost and what they would change
 #        PAPER= TABLE= SEEDS= ONLY= HOURS=   fewer of them, see tools/reproduce.py
 #   make test-slurm   the workflow on a SLURM cluster of one node, which it installs; Debian, as root
+#   make test-kubernetes   its profile for Kubernetes against a stand-in for a cluster; Linux, as root
 
 .DEFAULT_GOAL := book
-.PHONY: book test check lab setup clean unit-tests style chapters-and-book reproduce test-slurm
+.PHONY: book test check lab setup clean unit-tests style chapters-and-book reproduce \
+  test-slurm test-kubernetes
 .NOTPARALLEL:  # under -j, two targets would build the same book at once
 
 # 3.11 before 3.12: the committed results were computed with it.
@@ -60,6 +62,9 @@ reproduce: setup
 
 test-slurm: setup
 	@$(BIN)/python workflow/test_slurm.py
+
+test-kubernetes: setup
+	@$(BIN)/python workflow/test_kubernetes.py
 
 lab: setup
 	@$(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) notebooks

@@ -17,16 +17,20 @@
 #          profile=smoke   of the chapters
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 from fer_utils import grid
 
-PYTHON = sys.executable
+# A pod of Kubernetes has this folder, and no package installed from it.
+PYTHON = f"PYTHONPATH={shlex.quote(str(grid.ROOT))} {shlex.quote(sys.executable)}"
 SMOKE = str(config.get("smoke", "")).lower() in ("1", "true", "yes")
 BUILD = "build/smoke-grid" if SMOKE else "build/grid"
 RESULTS = config.get("results", "build/smoke-grid/records" if SMOKE else "results")
+GPU = {"gpu": int(config["gpu"])} if int(config.get("gpu", 0)) else {}
 RUNS = f"--runs '{config['runs']}'" if config.get("runs") else ""
 
 
@@ -144,6 +148,8 @@ rule train:
         BUILD + "/{paper}/{name}/done.json",
     params:
         run=lambda wildcards: json.dumps(asdict(planned_run(wildcards))),
+        # BUILD; on its way to a bucket, another folder.
+        build=lambda wildcards, output: Path(output[0]).parents[2],
     threads: lambda wildcards: grid.resources(planned_run(wildcards))["threads"]
     resources:
         mem_mb=lambda wildcards: grid.resources(planned_run(wildcards))["mem_mb"],
@@ -151,7 +157,7 @@ rule train:
         # that is cut off goes on from its last epoch.
         runtime=lambda wildcards, attempt: attempt
         * max(60, int(3 * (planned_run(wildcards).seconds or 0) / 60)),
-        gpu=int(config.get("gpu", 0)),
+        **GPU,
     shell:
-        "{PYTHON} tools/train.py {params.run:q} --threads {threads} --build {BUILD}"
+        "{PYTHON} tools/train.py {params.run:q} --threads {threads} --build {params.build:q}"
         " --results {RESULTS:q} {RUNS} 2>&1"

@@ -186,7 +186,8 @@ def test_everything_imported_is_declared_and_locked(folder, extras):
     allowed = {canonicalize_name(requirement.name) for requirement in declared(*extras)}
     # dlib's wheel declares its compiled half alone.
     providers = {**importlib.metadata.packages_distributions(), "dlib": ["dlib-bin"]}
-    own = {"fer_utils", "tools", "tests"} | {path.stem for path in (ROOT / folder).rglob("*.py")}
+    own = {path.stem for name in (folder, "tests") for path in (ROOT / name).rglob("*.py")}
+    own |= {"fer_utils", "tools", "tests"}
     undeclared = {}
     for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).glob("*.ipynb")]:
         for module in modules_of(path) - own - set(sys.stdlib_module_names):

@@ -1,0 +1,279 @@
+"""Send short runs through the Kubernetes profile, take two pods away in the middle, check them all.
+
+    make test-kubernetes   Linux, as root; some minutes; fetches packages into build/kubernetes
+
+It is no cluster. The profile as it is shipped, by the commands in its first lines, goes through
+Snakemake's own plugins for Kubernetes and S3: against a stand-in for the API server that checks
+each job and runs its pod as a process of this machine, and against moto for the bucket. Images,
+networks, scheduling and the limits of a real cluster are not tried.
+
+The runs are three of the tests' small paper on made pictures, one of which starts from another and
+one from what is prepared before; then a chapter of the book in its smoke profile, as if on a GPU.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+from kubernetes_stand_in import Cluster, Pod, contained
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "kubernetes"
+PROJECT, VOLUME, PODS, SENDER, VENV, IMAGE, WHEELS = (
+    FOLDER / n for n in ("project", "volume", "pods", "sender", "venv", "image", "wheels")
+)
+PROFILE = ROOT / "workflow" / "profiles" / "kubernetes" / "config.yaml"
+TINY, CHAPTER = "tiny2026", "yengikand2023"
+MEMORY = {"data": "4000M", "prepare": "3000M", "train": "500M"}  # as tests/tiny_project.py says
+PATIENCE = 1800  # seconds for a grid
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+# What the image gives a pod, which sees the project's folder only in what is sent with its job.
+INSIDE = {
+    "PATH": f"{IMAGE}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    "HOME": "/tmp",
+    "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": str(WHEELS),
+    "EPOCH_SECONDS": "2",
+}
+READ_ONLY = {str(ROOT): (ROOT, "ro")}
+
+
+def main() -> None:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        sys.exit("make test-kubernetes mounts folders for its pods, which takes Linux and root.")
+    before = surroundings()
+    for folder in (PROJECT, VOLUME, PODS, SENDER):
+        shutil.rmtree(folder, ignore_errors=True)
+    make_project()
+    plugins, environment, command = instructions()
+    install(plugins)
+    gpus = {}
+    cluster = Cluster(
+        PODS,
+        environment=INSIDE,
+        places=READ_ONLY,
+        claims={"companion": VOLUME},
+        room=len(os.sched_getaffinity(0)),
+        wrong=lambda job: wrong(job, gpus),
+    )
+    (FOLDER / "kubeconfig").write_text(cluster.kubeconfig())
+    bucket = f"http://127.0.0.1:{free_port()}"
+    words = [VENV / "bin/python", "-m", "moto.server", "--port", bucket.rpartition(":")[2]]
+    with (FOLDER / "moto.log").open("w") as log:
+        moto = subprocess.Popen(words, stdout=log, stderr=log)
+    environment |= {"KUBECONFIG": f"{FOLDER}/kubeconfig", "PYTHONPATH": "/project"}
+    environment |= {"SNAKEMAKE_STORAGE_S3_ENDPOINT_URL": bucket}
+    try:
+        # What those begin from comes by itself.
+        words = [f"paper={TINY}", "seeds=0", "only=jaffe-other jaffe-blurred"]
+        lost, killed = send(cluster, [*command, *words], environment, 2)
+        gpus["nvidia.com/gpu"] = "1"
+        words = [f"paper={CHAPTER}", "seeds=0", "only=synthetic-epochs1", "smoke=true", "gpu=1"]
+        send(cluster, [*command, *words], environment, 0)
+        failures = check(cluster, lost, killed, bucket, environment)
+    finally:
+        for pod in cluster.pods:
+            pod.remove()
+        cluster.shutdown()
+        moto.terminate()
+        moto.wait()
+    if surroundings() != before or str(FOLDER) in Path("/proc/mounts").read_text():
+        failures.append("Something is left behind outside build/.")
+    if failures:
+        sys.exit("\n".join(failures))
+    for folder in (PROJECT, VOLUME, PODS, SENDER):
+        shutil.rmtree(folder)
+    told = "the two that were cut off have the numbers of whole runs."
+    print(f"{len(cluster.pods)} pods ran against a stand-in for Kubernetes; {told}")
+
+
+def surroundings() -> list[str]:
+    return sorted({*os.listdir("/"), *os.listdir(ROOT)} - {"build"})
+
+
+def make_project() -> None:
+    """The small paper and a chapter in a folder with git, and the volume with the data."""
+    from tiny_project import BLURRED, make
+
+    make(PROJECT, BLURRED)
+    for name in (f"notebooks/{CHAPTER}.ipynb", f"data_manifests/published/{CHAPTER}.yaml"):
+        shutil.copy(ROOT / name, PROJECT / name)
+    VOLUME.mkdir()
+    (PROJECT / "data").rename(VOLUME / "data")
+    for words in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", "-C", PROJECT, *words], check=True)
+
+
+def instructions() -> tuple[list[str], dict[str, str], list[str]]:
+    """The packages, the environment and Snakemake's words that the profile's first lines tell."""
+    told = "\n".join(re.findall(r"^#   (.+)$", PROFILE.read_text(), re.M)).replace("\\\n", " ")
+    plugins, environment, command = [], {**INSIDE, "PATH": f"{VENV}/bin:{INSIDE['PATH']}"}, []
+    for line in told.splitlines():
+        match shlex.split(line):
+            case ["pip", "install", *words]:
+                plugins = words
+            case ["export", *words]:
+                environment |= dict(word.split("=", 1) for word in words)
+            case ["snakemake", *words]:
+                command = [word for word in words if not word.startswith(("paper=", "gpu="))]
+    return plugins, environment, command
+
+
+def install(plugins: list[str]) -> None:
+    """Two venvs above the project's, one with the plugins and moto; and what pods fetch."""
+    wanted = [*plugins, "moto[s3]", "flask", "flask-cors"]
+    lines = (ROOT / "requirements.lock").read_text().splitlines(keepends=True)
+    # The plugins are to find what is locked, but boto3 wants python-dateutil below 3.
+    lock = "".join(line for line in lines if not line.startswith("python-dateutil"))
+    project = sysconfig.get_path("purelib")
+    done, asked = FOLDER / "installed.txt", f"{project}\n{wanted}\n{lock}"
+    if done.exists() and done.read_text() == asked:
+        return
+    print(f"Installing {', '.join(wanted)} into {VENV.relative_to(ROOT)}", flush=True)
+    (FOLDER / "constraints.txt").write_text(lock)
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    for venv in (VENV, IMAGE):
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+    pip = [VENV / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    locked = ["--constraint", FOLDER / "constraints.txt"]
+    subprocess.run([*pip, "install", *locked, *wanted], check=True)
+    subprocess.run([*pip, "download", "--dest", WHEELS, "snakemake-storage-plugin-s3"], check=True)
+    for own in FOLDER.glob("*/lib/python*/site-packages"):
+        (own / "project.pth").write_text(project)
+    done.write_text(asked)
+
+
+def wrong(job: dict, gpus: dict[str, str]) -> list[str]:
+    """What a job lacks for the rule that it is for."""
+    pod, spec = Pod(job, PODS), job["spec"]["template"]["spec"]
+    memory = {"memory": MEMORY[pod.rule]}
+    expected = {"requests": {"cpu": "950m", **memory}}
+    if pod.rule == "train":
+        expected["requests"] |= gpus
+        expected["limits"] = {"cpu": "1000m", **memory, **gpus}
+    found = []
+    if pod.container["resources"] != expected:
+        found.append(f"{pod.rule} asks for {pod.container['resources']}, not {expected}.")
+    if pod.container["image"] != "registry.example.org/companion":
+        found.append(f"{pod.rule} has the image {pod.container['image']}.")
+    claims = {
+        v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]
+    }
+    mounts = {m["mountPath"]: claims[m["name"]] for m in pod.container["volumeMounts"]}
+    if mounts.get("/companion") != "companion":
+        found.append(f"{pod.rule} does not have the volume companion at /companion.")
+    return found
+
+
+def here(*command: str | Path) -> list[str]:
+    """A command in the project's folder on a machine that has the volume."""
+    places = {**READ_ONLY, "/project": (PROJECT, "rw"), "/companion": (VOLUME, "rw")}
+    return contained(SENDER, places, "/project", [VENV / "bin/python", *command])
+
+
+def send(cluster: Cluster, words: list[str], environment: dict, losses: int) -> list[Pod]:
+    """Run Snakemake to its end, and take away one pod with its node, the next one alone."""
+    print(f"Sending {' '.join(words[words.index('--config') + 1 :])}", flush=True)
+    begun, taken, log = time.monotonic(), [], FOLDER / f"snakemake-{len(cluster.pods)}.log"
+    with log.open("w") as file:
+        command = here("-m", "snakemake", *words)
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    try:
+        while process.poll() is None:
+            time.sleep(0.5)
+            for pod in cluster.pods:
+                names = [lost.name for lost in taken]
+                if len(taken) < losses and pod.name not in names and in_the_middle(pod):
+                    pod.kill() if taken else pod.remove()
+                    taken.append(pod)
+            if time.monotonic() - begun > PATIENCE:
+                sys.exit(f"The grid did not finish within {PATIENCE} seconds; see {log}")
+    finally:
+        process.kill()
+    if process.returncode or cluster.refused:
+        told = f"Snakemake ended with status {process.returncode}; see {log} and {PODS}"
+        sys.exit("\n".join([*cluster.refused, told]))
+    if len(taken) < losses:
+        sys.exit("No pod was caught in the middle of its training.")
+    return taken
+
+
+def in_the_middle(pod: Pod) -> bool:
+    """Whether a pod's training has whole epochs behind it and before it."""
+    logs = (pod.folder / "workdir").glob(f".snakemake/storage/*/*/*/*/*/*/{pod.name}/running.log")
+    told = [re.findall(r"epoch (\d)/6", log.read_text(errors="replace")) for log in logs]
+    return pod.running and any(epochs and epochs[-1] in "34" for epochs in told)
+
+
+def check(cluster: Cluster, lost: Pod, killed: Pod, bucket: str, environment: dict) -> list[str]:
+    """What is not as it has to be, a sentence each."""
+    from fer_utils import records
+
+    found = []
+    rules = Counter(pod.rule for pod in cluster.pods)
+    if rules != {"data": 2, "prepare": 1, "train": 6}:
+        found.append(
+            f"There were pods for {dict(rules)}; of six trainings two are second attempts."
+        )
+    if any(pod.running for pod in cluster.pods) or cluster.secrets:
+        found.append("A pod or a secret is left in the cluster.")
+    if [*cluster.jobs.values()] != [lost]:  # the plugin asks its user to look at that one
+        found.append(f"The jobs {[*cluster.jobs]} are left in the cluster.")
+    if (VOLUME / "cache" / "calls.txt").read_text() != "0 prepare\n1 prepare\n":
+        found.append("What was prepared was not found in the cache on the volume.")
+
+    names = {pod.name for pod in cluster.pods if pod.rule == "train"}
+    listed = urllib.request.urlopen(f"{bucket}/bucket?list-type=2").read().decode()
+    keys = re.findall("<Key>(companion/build/[^/]+/[^/]+/[^/]+/[^/]+)</Key>", listed)
+    files = {f"{name}/{file}" for name in names for file in ("done.json", "notebook.ipynb")}
+    if {"/".join(key.split("/")[-2:]) for key in keys} != files:
+        found.append(f"The bucket has {keys}.")
+    kept = {
+        run.run: run
+        for paper in (TINY, CHAPTER)
+        for run in records.read_all(paper, VOLUME / "results")
+    }
+    if Counter(run.paper for run in kept.values()) != {TINY: 3, CHAPTER: 1}:
+        found.append(f"The volume has the records {sorted(kept)}.")
+    left = [str(path) for path in PROJECT.glob("build/*grid/*")]
+    if left:
+        found.append(f"Files came past the bucket: {left}.")
+
+    command = here("tools/reproduce.py", "--dry-run", "--json", "--paper", TINY, "--seeds", "0")
+    asked = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    for run in json.loads(asked):
+        if run["name"] in (lost.name, killed.name):
+            results = f"/companion/{run['name']}"
+            words = ["--build", "/tmp/build", "--results", results]
+            again = here("tools/train.py", json.dumps(run), *words)
+            subprocess.run(again, env=environment, stdout=subprocess.DEVNULL, check=True)
+            (whole,) = records.read_all(TINY, VOLUME / run["name"])
+            own = kept[whole.run]
+            if own.metrics != whole.metrics:
+                found.append(f"{run['name']} has other numbers than an undisturbed run.")
+            if own.timings["this_call"] >= own.timings["training"]:
+                found.append(f"{run['name']} began again instead of going on.")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()
