@@ -100,7 +100,7 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str:
 class _Model(BaseModel):
     """A typo in a YAML key is an error, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
 
 
 # ---- data sets --------------------------------------------------------------------------------
