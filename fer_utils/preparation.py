@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -70,6 +70,8 @@ def prepare(data: FaceDataset, targets: dict[str, int], order: Order, *, seed: i
     """
     if order == "before_split":
         balanced, split = balancing.balance_before_split(data, targets, seed=seed)
+        # Else a record could not tell that its data are still those of the manifest.
+        balanced = replace(balanced, loaded=data.loaded, hashes=data.hashes)
         return Prepared(
             balanced,
             split,

@@ -1,6 +1,7 @@
 """Balancing as a chapter asks for it: the training part alone, nothing, or all before the split."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,11 +47,13 @@ def test_nothing_is_balanced_where_nothing_is_asked_for(data):
 
 
 def test_the_wrong_order_balances_everything_and_tells_what_the_parts_share(data):
+    data = replace(data, loaded="a" * 64, hashes={"made.csv": "b" * 64})
     ready = preparation.prepare(data, dict.fromkeys(NAMES, 150), "before_split", seed=0)
     assert ready.prepare_train is None
     assert ready.data is ready.balanced
     assert len(ready.data) == sum(map(len, ready.split.parts().values())) == 450
     assert ready.split.name.startswith("balanced-before-")
+    assert (ready.data.loaded, ready.data.hashes) == (data.loaded, data.hashes)
     assert 0 < ready.share_with_train["test"] <= 1
 
 
