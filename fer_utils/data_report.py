@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fer_utils import records, splits
 from fer_utils.datasets import FaceDataset, ferplus_votes, load
-from fer_utils.experiments import FOLDS
 from fer_utils.manifests import load_manifest
 from fer_utils.splits import LeakageReport, Split
 from fer_utils.training.checkpoints import write_atomically
@@ -132,7 +131,7 @@ def _noise(data: FaceDataset, votes: np.ndarray) -> LabelNoise:
 
 
 def _protocols(data: FaceDataset) -> list[Split]:
-    return [splits.stratified(data, seed=0), *splits.subject_kfold(data, FOLDS, seed=0)[:1]]
+    return [splits.stratified(data, seed=0), *splits.subject_kfold(data, splits.FOLDS, seed=0)[:1]]
 
 
 def _leakage(data: FaceDataset, split: Split) -> Leakage:

@@ -20,6 +20,7 @@ from scipy import stats
 from fer_utils import metrics
 from fer_utils.manifests import Expression
 from fer_utils.records import RunRecord
+from fer_utils.splits import number_of_folds
 
 LEVEL = 0.90  # of the interval: two one-sided tests at 5 % each
 DRAWS = 2000  # of the bootstrap, for figures that have no formula
@@ -64,6 +65,18 @@ class Estimate:
     reduced: bool = False
 
 
+def whole(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs of those seeds that have every fold of their protocol: some folds are no result."""
+
+    def key(run: RunRecord) -> tuple:
+        return run.seed, run.parameters.get("protocol"), run.parameters.get("dataset")
+
+    folds: dict[tuple, set] = {}
+    for run in runs:
+        folds.setdefault(key(run), set()).add(run.parameters.get("fold"))
+    return [run for run in runs if len(folds[key(run)]) >= number_of_folds(*key(run)[1:])]
+
+
 def estimate(
     runs: Sequence[RunRecord],
     metric: str,
@@ -76,7 +89,8 @@ def estimate(
     """Mean and 90 % interval of a figure over runs; None without runs.
 
     Args:
-        runs: records of the same quantity: several seeds, or several folds of each.
+        runs: records of the same quantity: several seeds, or several folds of each. A seed that
+            lacks a fold does not count.
         metric: one of `METRICS`.
         unit: "percent" or "fraction".
         expression: whose recall.
@@ -88,6 +102,7 @@ def estimate(
     """
     if metric not in METRICS:
         raise ValueError(f"no estimate of {metric!r}: one of {', '.join(METRICS)}")
+    runs = whole(runs)
     if not runs:
         return None
     by_seed: dict[int, list[RunRecord]] = {}

@@ -20,7 +20,6 @@ from fer_utils.splits import Split
 from fer_utils.training import checkpoints
 
 Protocol = Literal["official", "stratified", "subject_kfold", "leave_one_subject_out"]
-FOLDS = 5  # of subject_kfold
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def load_parts(
     elif protocol == "stratified":
         found = [splits.stratified(data, fractions, seed)]
     elif protocol == "subject_kfold":
-        found = splits.subject_kfold(data, FOLDS, seed=seed)
+        found = splits.subject_kfold(data, splits.FOLDS, seed=seed)
     else:
         found = splits.leave_one_subject_out(data, seed=seed)
     if (fold or 0) >= len(found) or (fold is None) != (len(found) == 1):

@@ -18,7 +18,7 @@ from scipy import stats
 from fer_utils import comparison, differences, records
 from fer_utils.data_report import DataReport, without_copies
 from fer_utils.differences import Difference
-from fer_utils.estimates import LEVEL, Estimate, estimate
+from fer_utils.estimates import LEVEL, Estimate, estimate, whole
 from fer_utils.manifests import load_published
 from fer_utils.records import RunRecord
 
@@ -65,7 +65,7 @@ def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
     for run in runs:
         same = {key: value for key, value in run.parameters.items() if key not in ignored}
         found.setdefault(json.dumps([run.paper, same], sort_keys=True), []).append(run)
-    for group in found.values():
+    for group in filter(None, map(whole, found.values())):
         first = group[0]
         namesakes = [
             other[0]
@@ -170,7 +170,9 @@ def by_person(runs: Sequence[RunRecord], paper: str) -> list[Step]:
         apart = cell.also.get("subjects kept apart")
         if apart is None or cell.id not in published.headline:
             continue
-        by_image, by_subject = (comparison.select(runs, fields) for fields in (cell.select, apart))
+        by_image, by_subject = (
+            whole(comparison.select(runs, fields)) for fields in (cell.select, apart)
+        )
         if by_image and by_subject:
             numbers = accuracy(by_image), accuracy(by_subject)
             name, _ = next(groups(by_image))

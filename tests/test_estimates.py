@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fer_utils.estimates import METRICS, estimate
+from fer_utils.estimates import METRICS, estimate, whole
 
 Z = stats.norm.ppf(0.95)
 
@@ -220,3 +220,17 @@ def test_the_outputs_of_an_image_err_together(make_record):
 def test_one_image_of_an_expression_is_a_recall(make_record):
     run = make_record(matrix=[[39, 0], [0, 1]])
     assert estimate([run], "recall", "percent", expression="happiness").mean == 100
+
+
+def test_a_seed_that_lacks_a_fold_does_not_count(make_record):
+    def runs(seed, folds, **fields):
+        names = {"protocol": "subject_kfold", "dataset": "ck48", **fields}
+        return [make_record(f"{seed}-{k}", seed=seed, fold=k, **names) for k in folds]
+
+    every, some = runs(0, range(5)), runs(1, range(4))
+    assert estimate([*every, *some], "accuracy", "percent").runs == tuple(run.run for run in every)
+    assert estimate(some, "accuracy", "percent") is None
+    left_out = runs(2, range(9), protocol="leave_one_subject_out", dataset="jaffe")
+    assert whole(left_out) == []
+    left_out += runs(2, [9], protocol="leave_one_subject_out", dataset="jaffe")
+    assert whole(left_out) == left_out

@@ -14,7 +14,8 @@ from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.inputs import data_state, versions
 from fer_utils.grid.needs import prepared_for
 from fer_utils.grid.runs import GridError, Run
-from fer_utils.manifests import PublishedPaper, load_manifest
+from fer_utils.manifests import PublishedPaper
+from fer_utils.splits import number_of_folds
 
 # How a published entry reads a run, beside the parameters that choose it.
 READING = ("metric", "part", "expression")
@@ -95,16 +96,11 @@ def folds(fields: dict) -> list[int | None]:
     """The folds that a protocol has, or the one that is asked for."""
     if "fold" in fields:
         return [fields["fold"]]
-    if fields.get("protocol") == "subject_kfold":
-        from fer_utils.experiments import FOLDS
-
-        return list(range(FOLDS))
-    if fields.get("protocol") == "leave_one_subject_out":
-        group = load_manifest(fields["dataset"]).groups.get("subject")
-        if group is None or group.count is None:
-            raise GridError(f"{fields['dataset']}: its manifest counts no subjects to leave out")
-        return list(range(group.count))
-    return [None]
+    try:
+        number = number_of_folds(fields.get("protocol"), fields["dataset"])
+    except ValueError as error:
+        raise GridError(str(error)) from None
+    return list(range(number)) if number > 1 else [None]
 
 
 def make_run(request: Request, chapter: Chapter, fields: dict) -> Run:
