@@ -1,6 +1,7 @@
 """The lock, its conda twin, pyproject.toml and what is installed say the same."""
 
 import ast
+import importlib
 import importlib.metadata
 import json
 import re
@@ -216,3 +217,17 @@ def test_set_up_does_not_empty_the_venv_of_another_checkout(tmp_path):
     assert done.returncode == 1
     assert done.stderr == f".venv is a link to that of {theirs}; remove the link, and try again.\n"
     assert [path.name for path in (theirs / ".venv").iterdir()] == ["set-up.done"]
+
+
+def test_set_up_trusts_a_python_only_where_it_is_the_venvs_own(tmp_path, monkeypatch):
+    """Without pyvenv.cfg the venv's Python is the system's, and pip would install there."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    set_up = importlib.import_module("set_up")
+    venv = tmp_path / ".venv"
+    monkeypatch.setattr(set_up, "VENV", venv)
+    monkeypatch.setattr(set_up, "PYTHON", venv / "bin" / "python")
+    assert not set_up.right_python()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    assert set_up.right_python()
+    (venv / "pyvenv.cfg").unlink()
+    assert not set_up.right_python()

@@ -51,12 +51,23 @@ def folder_of_done() -> str:
     return DONE.read_text().split("\n")[0]
 
 
+def right_python() -> bool:
+    """Whether .venv's Python is there, is its own and has the right version.
+
+    Without its pyvenv.cfg it is the system's Python by another name, and pip would install there.
+    """
+    return works(
+        "-c",
+        "import os, sys; right = (3, 11) <= sys.version_info < (3, 13); "
+        f"raise SystemExit(not (right and os.path.samefile(sys.prefix, {str(VENV)!r})))",
+    )
+
+
 def usable() -> bool:
     """Whether .venv can be brought up to date, or has to be made anew."""
     if UNFINISHED.exists() or (DONE.exists() and folder_of_done() != str(ROOT)):
         return False
-    right_version = "import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 13))"
-    return works("-c", right_version) and works("-m", "pip", "--version")
+    return right_python() and works("-m", "pip", "--version")
 
 
 def pip(*arguments: str, say=None) -> None:
@@ -134,7 +145,7 @@ def main() -> None:
     if VENV.is_symlink() and DONE.exists() and folder_of_done() != str(ROOT):
         # Maybe in use there: it would be emptied and filled for this folder.
         sys.exit(f".venv is a link to that of {folder_of_done()}; remove the link, and try again.")
-    if DONE.exists() and DONE.read_text() == wanted and works("-c", ""):
+    if DONE.exists() and DONE.read_text() == wanted and right_python():
         return
 
     if usable():
