@@ -17,7 +17,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from kubernetes_stand_in import Cluster, Pod, contained
+from test_slurm import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "kubernetes"
@@ -254,8 +254,8 @@ def check(cluster: Cluster, lost: Pod, killed: Pod, bucket: str, environment: di
     asked = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
     for run in json.loads(asked):
         if run["name"] in (lost.name, killed.name):
-            results = f"/companion/{run['name']}"
-            words = ["--build", "/tmp/build", "--results", results]
+            alone = f"/companion/{run['name']}"
+            words = ["--build", f"{alone}/build", "--results", alone]
             again = here("tools/train.py", json.dumps(run), *words)
             subprocess.run(again, env=environment, stdout=subprocess.DEVNULL, check=True)
             (whole,) = records.read_all(TINY, VOLUME / run["name"])
@@ -265,12 +265,6 @@ def check(cluster: Cluster, lost: Pod, killed: Pod, bucket: str, environment: di
             if own.timings["this_call"] >= own.timings["training"]:
                 found.append(f"{run['name']} began again instead of going on.")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 if __name__ == "__main__":
