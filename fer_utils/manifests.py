@@ -479,10 +479,19 @@ class PreparedBefore(_Model):
 
 
 class Speed(_Model):
-    """How fast runs train, for an expected cost before the first record."""
+    """How fast runs train, for an expected cost: alone before the first record, and from then on
+    how much slower or faster than a run that is recorded.
+    """
 
     fits: dict[str, tuple[Any, ...]] = Field({}, alias="for", description="see `StartsFrom`")
-    images_per_second: float = Field(gt=0, description="of one core")
+    images_per_second: float | None = Field(None, gt=0, description="of one core")
+    seconds: float | None = Field(None, gt=0, description="of the whole run, if it has no epochs")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Speed:
+        if (self.images_per_second is None) == (self.seconds is None):
+            raise ValueError("a speed has images_per_second or seconds, and not both")
+        return self
 
 
 class RunNeeds(_Model):

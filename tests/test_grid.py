@@ -6,9 +6,10 @@ from importlib import import_module
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from fer_utils import grid, provenance, records
-from fer_utils.manifests import load_published, published_papers
+from fer_utils.manifests import Speed, load_published, published_papers
 from fer_utils.summary import COLUMNS
 
 PAPER = "yengikand2023"
@@ -210,6 +211,36 @@ def test_cost_is_that_of_the_record_most_alike_in_proportion():
     told = {found.name: found for found in plan(line, half, table="table2-ours-fer2013")}
     assert told[run.name].seconds == pytest.approx(1010)
     assert {run.seconds for run in plan()} == {None}
+
+
+def test_cost_of_a_slower_network_is_more_than_that_of_the_one_recorded():
+    def asked(*lines: dict) -> dict[tuple, float | None]:
+        table = pd.DataFrame(lines, columns=COLUMNS) if lines else NOTHING
+        runs = grid.plan(["rahman2021"], recorded=table, seeds=(0,))
+        return {
+            (run.fields["model"], run.fields["epochs"]): run.seconds
+            for run in runs
+            if run.fields.get("learning_rate") == 0.01 and run.fields.get("padding") == 4
+        }
+
+    first = next(
+        run
+        for run in grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
+        if (run.fields["model"], run.fields["epochs"]) == ("resnet18", 20)
+    )
+    unknown, known = asked(), asked(recorded(first, training=1000.0, prediction=10.0))
+    assert unknown["resnet18", 20] == pytest.approx(20 * 28_709 / 185)
+    assert unknown["vgg19_bn", 20] == pytest.approx(20 * 28_709 / 42)
+    assert known["resnet18", 20] == pytest.approx(1010)
+    assert known["resnet18", 30] == pytest.approx(1510)
+    assert known["vgg19_bn", 20] == pytest.approx(1000 * 185 / 42 + 10)
+    assert known["fusion_vote", 20] == known["fusion_vote", 300] == unknown["fusion_vote", 20]
+
+
+@pytest.mark.parametrize("speed", [{}, {"images_per_second": 1, "seconds": 1}])
+def test_a_speed_has_a_rate_or_the_seconds_of_the_whole_run(speed):
+    with pytest.raises(ValidationError, match="images_per_second or seconds, and not both"):
+        Speed.model_validate(speed)
 
 
 def test_a_limit_of_hours_leaves_out_what_takes_longer_or_nobody_knows():

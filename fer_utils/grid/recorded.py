@@ -14,7 +14,7 @@ from fer_utils.grid.chapters import read_chapter
 from fer_utils.grid.inputs import checked_data, data_key, relevant, versions
 from fer_utils.grid.needs import fits
 from fer_utils.grid.runs import Run, done_file
-from fer_utils.manifests import load_manifest, load_published
+from fer_utils.manifests import Speed, load_manifest, load_published
 
 
 class Recorded:
@@ -71,19 +71,24 @@ class Recorded:
         return ""
 
     def _seconds(self, run: Run) -> float | None:
-        """Seconds of the record that is most alike, scaled by epochs and training images."""
+        """Seconds of the record that is most alike, in proportion to epochs, training images and
+        the speeds that the paper's published file names for both.
+        """
+        complete = {**read_chapter(run.paper, self.root).parameters, **run.fields}
+        speed = _speed(run.paper, complete)
+        if speed and speed.seconds:
+            return speed.seconds
+        rate = speed and speed.images_per_second
+        images = _training_images(run.fields)
         alike = [
             row
             for row in self.rows
             if row["paper"] == run.paper and row["training"] and row["trained_on"]
         ]
-        images = _training_images(run.fields)
         if alike:
 
             def likeness(row: dict) -> tuple:
-                shared = sum(
-                    row["parameters"].get(key) == value for key, value in run.fields.items()
-                )
+                shared = sum(row["parameters"].get(key) == value for key, value in complete.items())
                 return row["dataset"] == run.dataset, shared
 
             best = max(alike, key=likeness)
@@ -91,12 +96,20 @@ class Recorded:
                 images = best["trained_on"]
             epochs = run.fields.get("epochs") or best["epochs"]
             per_image = best["training"] / best["epochs"] / best["trained_on"]
+            its_speed = _speed(run.paper, best["parameters"])
+            if rate and its_speed and its_speed.images_per_second:
+                per_image *= its_speed.images_per_second / rate
             return per_image * epochs * (images or best["trained_on"]) + (best["prediction"] or 0)
-        complete = {**read_chapter(run.paper, self.root).parameters, **run.fields}
-        for rule in load_published(run.paper).runs.speed:
-            if fits(rule.fits, complete) and images and complete.get("epochs"):
-                return images * complete["epochs"] / rule.images_per_second
+        if rate and images and complete.get("epochs"):
+            return images * complete["epochs"] / rate
         return None
+
+
+def _speed(paper: str, fields: dict) -> Speed | None:
+    """The first speed of the paper's published file that is about these parameters."""
+    return next(
+        (rule for rule in load_published(paper).runs.speed if fits(rule.fits, fields)), None
+    )
 
 
 def _key(paper: str, fields: dict) -> tuple:
