@@ -14,6 +14,7 @@
 #          results=FOLDER  where records are kept; results/ unless smoke
 #          runs=FOLDER     where checkpoints are kept; unless said, beside the runs in build/
 #          gpu=1           GPUs a training takes
+#          checks=0        a data check that failed is not tried again
 #          profile=smoke   of the chapters
 
 import json
@@ -121,7 +122,7 @@ rule chapter:
 
 rule data:
     output: "build/grid/data/{dataset}-{key}.json"
-    retries: 0
+    retries: int(config.get("checks", 3))  # of use where the node was lost, not where a file is wrong
     threads: 1
     resources: mem_mb=4000, runtime=30
     shell: "{PYTHON} tools/check_data.py {wildcards.dataset} {output} 2>&1"
