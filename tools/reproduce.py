@@ -68,9 +68,7 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
         return 0
     given = {**words, "hours": options.hours, "gpu": options.gpu or None}
     given["smoke"] = "true" if options.smoke else None
-    given["checks"] = (
-        None if options.profile else 0
-    )  # a wrong file is told once
+    given["checks"] = None if options.profile else 0  # a wrong file is told once
     config = [f"{key}={value}" for key, value in given.items() if value is not None]
     build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
 
