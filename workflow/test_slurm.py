@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -37,7 +38,7 @@ SlurmUser=root
 SlurmctldPort={port}
 SlurmdPort={node_port}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={socket}
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -70,15 +71,18 @@ def main() -> None:
         sys.exit(f"{USUAL}: this machine has a SLURM of its own.")
     for folder in (GRID, CLUSTER, ROOT / "build" / "grid" / "data"):
         shutil.rmtree(folder, ignore_errors=True)
-    daemons = start()
-    try:
-        killed = send_grid()
-        check(killed)
-    finally:
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait()
-        USUAL.unlink(missing_ok=True)
+    # munged wants a way to its socket that everyone may go, which this folder may not have.
+    with tempfile.TemporaryDirectory(prefix="munge-") as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        daemons = start(Path(open_to_all) / "socket")
+        try:
+            killed = send_grid()
+            check(killed)
+        finally:
+            for daemon in reversed(daemons):
+                daemon.terminate()
+                daemon.wait()
+            USUAL.unlink(missing_ok=True)
     shutil.rmtree(CLUSTER)
     print(
         f"{RUNS} runs went through SLURM; the one that was killed has the numbers of a whole one."
@@ -97,7 +101,7 @@ def install() -> None:
     subprocess.run(["apt-get", *words], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def start() -> list[subprocess.Popen]:
+def start(socket_path: Path) -> list[subprocess.Popen]:
     """munged, slurmctld and slurmd, and a node that takes jobs."""
     for name in ("state", "spool", "profile"):
         (CLUSTER / name).mkdir(parents=True)
@@ -109,6 +113,7 @@ def start() -> list[subprocess.Popen]:
         port=free_port(),
         node_port=free_port(),
         folder=CLUSTER,
+        socket=socket_path,
         cpus=found["CPUs"],
         memory=found["RealMemory"],
     )
@@ -124,11 +129,11 @@ def start() -> list[subprocess.Popen]:
     key = CLUSTER / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
-    munged = ["munged", "--foreground", f"--socket={CLUSTER}/munge.socket", f"--key-file={key}"]
+    munged = ["munged", "--foreground", f"--socket={socket_path}", f"--key-file={key}"]
     munged += [f"--{name}-file={CLUSTER}/munge.{name}" for name in ("pid", "log", "seed")]
     with (CLUSTER / "daemons.log").open("w") as log:
         started = [subprocess.Popen(munged, stdout=log, stderr=log)]
-        wait("munged", (CLUSTER / "munge.socket").exists)
+        wait("munged", socket_path.exists)
         for name in ("slurmctld", "slurmd"):
             started.append(subprocess.Popen([name, "-D"], stdout=log, stderr=log))
     wait("a node of the cluster", lambda: "idle" in told("sinfo", "--noheader", "--format=%T"))
