@@ -104,9 +104,11 @@ def listing(runs: list[grid.Run], hours: float | None) -> str:
         lines += [table(rows, ("paper", "run", "expected", "why", "what it would change")), ""]
     known = [run.seconds for run in to_do if run.seconds is not None]
     unknown = len(to_do) - len(known)
-    if to_do:
+    if to_do and not known:
+        lines.append(f"{len(to_do)} to run, at a cost that is not known yet")
+    elif to_do:
         side_by_side = max(1, cores())
-        longest = max(known, default=0)
+        longest = max(known)
         lines.append(
             f"{len(to_do)} to run: {told(sum(known))} of one core, about "
             f"{told(max(longest, sum(known) / side_by_side))} with {side_by_side} at once"

@@ -74,8 +74,9 @@ def main() -> None:
     # munged wants a way to its socket that everyone may go, which this folder may not have.
     with tempfile.TemporaryDirectory(prefix="munge-") as open_to_all:
         Path(open_to_all).chmod(0o755)
-        daemons = start(Path(open_to_all) / "socket")
+        daemons: list[subprocess.Popen] = []
         try:
+            start(daemons, Path(open_to_all) / "socket")
             killed = send_grid()
             check(killed)
         finally:
@@ -101,8 +102,8 @@ def install() -> None:
     subprocess.run(["apt-get", *words], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def start(socket_path: Path) -> list[subprocess.Popen]:
-    """munged, slurmctld and slurmd, and a node that takes jobs."""
+def start(daemons: list[subprocess.Popen], socket_path: Path) -> None:
+    """munged, slurmctld and slurmd, told in `daemons` as they start, and a node that takes jobs."""
     for name in ("state", "spool", "profile"):
         (CLUSTER / name).mkdir(parents=True)
     CLUSTER.chmod(0o755)  # munged wants a folder that only its user can write to
@@ -132,13 +133,12 @@ def start(socket_path: Path) -> list[subprocess.Popen]:
     munged = ["munged", "--foreground", f"--socket={socket_path}", f"--key-file={key}"]
     munged += [f"--{name}-file={CLUSTER}/munge.{name}" for name in ("pid", "log", "seed")]
     with (CLUSTER / "daemons.log").open("w") as log:
-        started = [subprocess.Popen(munged, stdout=log, stderr=log)]
+        daemons.append(subprocess.Popen(munged, stdout=log, stderr=log))
         wait("munged", socket_path.exists)
         for name in ("slurmctld", "slurmd"):
-            started.append(subprocess.Popen([name, "-D"], stdout=log, stderr=log))
+            daemons.append(subprocess.Popen([name, "-D"], stdout=log, stderr=log))
     wait("a node of the cluster", lambda: "idle" in told("sinfo", "--noheader", "--format=%T"))
     print("A SLURM cluster of one node is up", flush=True)
-    return started
 
 
 def send_grid() -> Path:
