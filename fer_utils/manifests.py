@@ -586,11 +586,13 @@ def read_published(path: Path) -> PublishedPaper:
         path: YAML of the same form as the files under `data_manifests/published/`.
 
     Raises:
-        DataError: no such file, no YAML, or a rule above is broken.
+        DataError: no such file, no YAML, a key given twice, or a rule above is broken.
     """
     require_file(path)
     try:
-        return PublishedPaper.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return PublishedPaper.model_validate(_yaml(path))
+    except DataError:
+        raise
     except yaml.YAMLError as error:
         raise DataError(path, f"not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
@@ -615,13 +617,40 @@ def _read(kind: str, name: str, model: type[_Model], key: str) -> Any:
         raise ValueError(f"{name!r} is not one of {', '.join(_names(kind))}")
     path = MANIFESTS / kind / f"{name}.yaml"
     try:
-        read = model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        read = model.model_validate(_yaml(path))
         if getattr(read, key) != name:
             raise ValueError(f"{key} is {getattr(read, key)!r}, the file is called {name!r}")
     except ValueError as error:
         error.add_note(f"in {path}")
         raise
     return read
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """A key given twice is an error: YAML forbids it, PyYAML silently keeps the last value."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        # Compared as written, before merge keys ("<<") bring in those of another mapping.
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        first: dict[tuple[str, str], yaml.ScalarNode] = {}
+        for key in keys:
+            before = first.setdefault((key.tag, key.value), key)
+            if before is not key:
+                lines = f"lines {before.start_mark.line + 1} and {key.start_mark.line + 1}"
+                raise DataError(self.name, f"the key {key.value!r} is given twice, {lines}")
+        return node
+
+
+def _yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        DataError: a mapping gives a key twice.
+        yaml.YAMLError: no YAML.
+    """
+    with path.open(encoding="utf-8") as file:
+        return yaml.load(file, Loader=_EachKeyOnce)
 
 
 def _refuse_duplicates(what: str, values: Any) -> None:

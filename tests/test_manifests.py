@@ -265,6 +265,11 @@ def test_published_tables_are_read_from_any_place(tmp_path):
         ("paper: someone2023", "title: Field required"),
         ("- 1", "valid dictionary"),
         ("", "the file is empty"),
+        (
+            "also:\n  20 epochs: 1\n  20 epochs: 1\n",
+            "the key '20 epochs' is given twice, lines 2 and 3",
+        ),
+        ("a: {b: 1, b: 2}", "the key 'b' is given twice, lines 1 and 1"),
     ],
 )
 def test_a_broken_file_of_published_tables_is_one_sentence_with_its_name(text, message, tmp_path):
@@ -274,3 +279,20 @@ def test_a_broken_file_of_published_tables_is_one_sentence_with_its_name(text, m
         manifests.read_published(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused_wherever_yaml_is_read(tmp_path, monkeypatch):
+    """PyYAML keeps the last value and says nothing: a line that nobody would miss."""
+    monkeypatch.setattr(manifests, "MANIFESTS", tmp_path)
+    (tmp_path / "datasets").mkdir()
+    path = tmp_path / "datasets" / "twice.yaml"
+    path.write_text("name: twice\ntitle: one\ntitle: two\n")
+    with pytest.raises(DataError) as caught:
+        load_manifest("twice")
+    assert str(caught.value) == f"{path}: the key 'title' is given twice, lines 2 and 3"
+
+
+def test_a_merged_mapping_may_give_a_key_anew(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert manifests._yaml(path) == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}}
