@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from fer_utils.records import RESULTS, Profile
 
 
 class ParameterError(ValueError):
-    """A parameter that a chapter does not have or that has no such value."""
+    """A parameter that a chapter does not have, has no such value, or could not matter."""
+
+
+class With:
+    """Marks a parameter that matters only with some values of others.
+
+    A chapter annotates it, `Annotated[int, With(dataset="synthetic")]`; of several marks one has
+    to fit. Where none does, only the default is accepted: another value would be ignored.
+
+    Args:
+        others: of each other parameter its value, or a tuple of several.
+    """
+
+    def __init__(self, **others: str | tuple[str, ...]) -> None:
+        self.others = {
+            name: (fit,) if isinstance(fit, str) else fit for name, fit in others.items()
+        }
+
+    def fits(self, chosen: BaseModel) -> bool:
+        return all(_as_run(chosen, name) in fit for name, fit in self.others.items())
+
+    def __str__(self) -> str:
+        return " and ".join(f"{name} = {' or '.join(fit)}" for name, fit in self.others.items())
+
+
+def _as_run(chosen: BaseModel, name: str) -> Any:
+    """A value; where no data set is named, that which `experiments.plan` takes."""
+    value = getattr(chosen, name)
+    if name == "dataset" and value is None:
+        return "the paper's" if chosen.profile == "full" else "synthetic"
+    return value
+
+
+Drawn = Annotated[int, With(dataset="synthetic"), Field(description="synthetic faces to draw")]
+
+WEIGHTS = (".h5", ".hdf5", ".keras")  # what Keras reads the weights of
+THERE = f"a file of weights that is there ({', '.join(WEIGHTS)})"
+
+
+def _readable(given: str) -> str:
+    if Path(given).suffix not in WEIGHTS or not Path(given).is_file():
+        raise PydanticCustomError("weights_file", f"Input should be {THERE}")
+    return given
+
+
+WeightsFile = Annotated[str, AfterValidator(_readable), Field(description=THERE)]
 
 
 class PageParameters(BaseModel):
     """What every page that papermill executes can be told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     profile: Profile | None = Field(
         None,
@@ -33,11 +88,20 @@ class PageParameters(BaseModel):
         """The project's own folder also where the kernel runs elsewhere, as in JupyterLab."""
         return given or cls.model_fields["output_dir"].default
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: Any, field: ValidationInfo) -> Any:
+        kind = cls.model_fields[field.field_name].annotation
+        if isinstance(given, bool) and bool not in (kind, *get_args(kind)):
+            raise PydanticCustomError("truth_value", "Input should not be true or false")
+        return given
+
 
 class ChapterParameters(PageParameters):
     """What every chapter can be told; a chapter adds its own."""
 
-    seed: int = Field(0, ge=0, description="of weights, order, augmentation and dropout")
+    # NumPy and Keras take no larger seed.
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, order, augmentation and dropout")
     epochs: int | None = Field(None, ge=1, description="left out: the paper's")
     batch_size: int | None = Field(None, ge=1, description="left out: the paper's")
     data_root: str | None = Field(None, description="left out: FER_DATA, else data/")
@@ -61,43 +125,84 @@ def read_parameters(model: type[Parameters], namespace: dict[str, Any]) -> Param
         The checked parameters.
 
     Raises:
-        ParameterError: an unknown name, a wrong type or a value out of range, with all that is
-            allowed.
+        ParameterError: an unknown name, a wrong type, a value out of range, or one that could not
+            matter beside the others, with all that is allowed.
     """
     plain = (str, int, float, bool, list, dict, type(None))
     given = {
         name: value
         for name, value in namespace.items()
-        if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
+        if name in model.model_fields
+        or (isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out"))
     }
     try:
-        return model(**given)
+        chosen = model(**given)
+        wrong = _ignored(chosen)
     except ValidationError as error:
-        wrong = [_sentence(problem) for problem in error.errors()]
+        wrong = _sentences(error)
+    if wrong:
         allowed = [f"  {name}: {_allowed(model, name)}" for name in model.model_fields]
-        raise ParameterError("\n".join([*wrong, "Allowed parameters:", *allowed])) from None
+        raise ParameterError("\n".join([*wrong, "Allowed parameters:", *allowed]))
+    return chosen
 
 
-def _sentence(problem: dict) -> str:
-    name = ".".join(map(str, problem["loc"])) or "parameters"
-    if problem["type"] == "extra_forbidden":
-        return f"{name}: no such parameter."
-    return f"{name} = {problem['input']!r}: {problem['msg'].lower()}."
+def _ignored(chosen: BaseModel) -> list[str]:
+    """A sentence on each parameter that was given and cannot matter."""
+    sentences = []
+    for name, field in type(chosen).model_fields.items():
+        value, marks = getattr(chosen, name), _marks(field)
+        if value != field.default and marks and not any(mark.fits(chosen) for mark in marks):
+            others = dict.fromkeys(other for mark in marks for other in mark.others)
+            found = " and ".join(f"{other} = {_as_run(chosen, other)}" for other in others)
+            told = " or ".join(map(str, marks))
+            sentences.append(f"{name} = {value!r}: matters only with {told}, not with {found}.")
+    return sentences
+
+
+def _marks(field: Any) -> list[With]:
+    return [mark for mark in field.metadata if isinstance(mark, With)]
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """One for each parameter, however many types it might have had."""
+    by_name: dict[str, list[dict]] = {}
+    for problem in error.errors():
+        by_name.setdefault(str(next(iter(problem["loc"]), "parameters")), []).append(problem)
+    sentences = []
+    for name, problems in by_name.items():
+        if problems[0]["type"] == "extra_forbidden":
+            sentences.append(f"{name}: no such parameter.")
+            continue
+        first, *rest = [problem["msg"] for problem in problems]
+        told = " or ".join([first, *(other.removeprefix("Input should be ") for other in rest)])
+        sentences.append(f"{name} = {problems[0]['input']!r}: {told[0].lower()}{told[1:]}.")
+    return sentences
+
+
+LIMITS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
 
 
 def _allowed(model: type[BaseModel], name: str) -> str:
     schema = model.model_json_schema()["properties"][name]
+    told = schema.pop("description", "")
     choices = [choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null"]
-    words = []
-    for choice in choices:
-        if "enum" in choice:
-            words.append("one of " + ", ".join(map(str, choice["enum"])))
-        else:
-            limits = [
-                f"{word} {choice[key]}"
-                for key, word in (("minimum", "at least"), ("maximum", "at most"))
-                if key in choice
-            ]
-            words.append(" ".join([choice.get("type", "any"), *limits]))
-    told = schema.get("description", "")
-    return " or ".join(words) + (f" ({told})" if told else "")
+    words = [" or ".join(map(_choice, choices))]
+    if marks := _marks(model.model_fields[name]):
+        words.append(f"only with {' or '.join(map(str, marks))}")
+    return ", ".join(words) + (f" ({told})" if told else "")
+
+
+def _choice(schema: dict) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if "description" in schema:
+        return schema["description"]
+    limits = [f"{word} {schema[key]}" for key, word in LIMITS.items() if key in schema]
+    return " ".join([schema.get("type", "any"), *limits])

@@ -2,17 +2,40 @@
 
 import types
 from pathlib import Path
+from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 
-from fer_utils.parameters import ChapterParameters, PageParameters, ParameterError, read_parameters
+from fer_utils.parameters import (
+    ChapterParameters,
+    Drawn,
+    PageParameters,
+    ParameterError,
+    WeightsFile,
+    With,
+    read_parameters,
+)
 
 
 class Chapter(ChapterParameters):
     dataset: str = "synthetic"
     dropout: float = Field(0.2, ge=0, le=1, description="rate of both layers")
     subject_split: bool = True
+
+
+class Choosy(ChapterParameters):
+    """Types of several kinds, and parameters that matter only beside others."""
+
+    dataset: Literal["synthetic", "fer2013", "ferplus"] | None = None
+    rate: Literal["schedule"] | Annotated[float, Field(gt=0, le=1)] = "schedule"
+    dropout: float = Field(0.2, ge=0, lt=1)
+    weights: Literal["none", "imagenet"] | WeightsFile = "none"
+    first: Annotated[Literal["none", "LeNet"], With(dataset=("fer2013", "ferplus"))] = "none"
+    keep: Annotated[int | None, With(dataset="ferplus", first="LeNet")] = Field(None, ge=3)
+    either: Annotated[int, With(dataset="synthetic"), With(first="LeNet")] = 5
+    images: Drawn = Field(100, ge=10)
 
 
 def test_nothing_given_is_the_defaults():
@@ -72,6 +95,120 @@ def test_a_wrong_parameter_is_named_with_all_that_is_allowed(given, sentence):
     assert allowed["profile"].startswith("one of smoke, trial, reduced, full (")
     assert allowed["dataset"] == "string"
     assert allowed["subject_split"] == "boolean"
+
+
+def told(given: dict) -> tuple[list[str], dict[str, str]]:
+    """The sentences on what is wrong, and what is allowed by name."""
+    with pytest.raises(ParameterError) as caught:
+        read_parameters(Choosy, given)
+    lines = str(caught.value).splitlines()
+    here = lines.index("Allowed parameters:")
+    allowed = dict(line.strip().split(": ", 1) for line in lines[here + 1 :])
+    assert list(allowed) == list(Choosy.model_fields)
+    return lines[:here], allowed
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"rate": 2}, "rate = 2: input should be 'schedule' or less than or equal to 1."),
+        ({"rate": 0}, "rate = 0: input should be 'schedule' or greater than 0."),
+        (
+            {"rate": "fast"},
+            "rate = 'fast': input should be 'schedule' or a valid number, unable to parse string "
+            "as a number.",
+        ),
+        ({"rate": True}, "rate = True: input should not be true or false."),
+        ({"dropout": float("nan")}, "dropout = nan: input should be a finite number."),
+        ({"dropout": 1}, "dropout = 1: input should be less than 1."),
+        ({"seed": True}, "seed = True: input should not be true or false."),
+        ({"seed": 2**32}, "seed = 4294967296: input should be less than 4294967296."),
+        ({"epochs": np.ones(2)}, "epochs = array([1., 1.]): input should be a valid integer."),
+        (
+            {"weights": "imagnet"},
+            "weights = 'imagnet': input should be 'none' or 'imagenet' or a file of weights that "
+            "is there (.h5, .hdf5, .keras).",
+        ),
+        ({"first": "lenet"}, "first = 'lenet': input should be 'none' or 'LeNet'."),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_sentence_however_many_types_there_are(given, sentence):
+    assert told(given)[0] == [sentence]
+
+
+def test_what_is_allowed_is_told_with_every_limit_choice_and_condition():
+    _, allowed = told({"rate": 2})
+    assert allowed["rate"] == "schedule or number above 0 at most 1"
+    assert allowed["dropout"] == "number at least 0 below 1"
+    assert allowed["weights"] == (
+        "one of none, imagenet or a file of weights that is there (.h5, .hdf5, .keras)"
+    )
+    assert allowed["first"] == "one of none, LeNet, only with dataset = fer2013 or ferplus"
+    assert allowed["keep"] == ("integer at least 3, only with dataset = ferplus and first = LeNet")
+    assert allowed["either"] == "integer, only with dataset = synthetic or first = LeNet"
+    assert allowed["images"] == (
+        "integer at least 10, only with dataset = synthetic (synthetic faces to draw)"
+    )
+
+
+@pytest.mark.parametrize("name", ["mobilenet.h5", "mobilenet.weights.h5", "old.hdf5", "new.keras"])
+def test_a_file_of_weights_has_to_be_there_and_of_a_kind_that_keras_reads(name, tmp_path):
+    path = tmp_path / name
+    assert told({"weights": str(path)})[0]
+    path.mkdir()
+    assert told({"weights": str(path)})[0]
+    path.rmdir()
+    path.touch()
+    assert read_parameters(Choosy, {"weights": str(path)}).weights == str(path)
+    other = path.replace(path.with_suffix(".npz"))
+    assert told({"weights": str(other)})[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"first": "LeNet"},
+            "first = 'LeNet': matters only with dataset = fer2013 or ferplus, not with dataset = "
+            "synthetic.",
+        ),
+        (
+            {"dataset": "ferplus", "keep": 4},
+            "keep = 4: matters only with dataset = ferplus and first = LeNet, not with dataset = "
+            "ferplus and first = none.",
+        ),
+        (
+            {"dataset": "fer2013", "images": 20},
+            "images = 20: matters only with dataset = synthetic, not with dataset = fer2013.",
+        ),
+        (
+            {"dataset": "fer2013", "either": 6},
+            "either = 6: matters only with dataset = synthetic or first = LeNet, not with dataset "
+            "= fer2013 and first = none.",
+        ),
+        (  # a full run that names no data set takes the paper's own
+            {"profile": "full", "images": 20},
+            "images = 20: matters only with dataset = synthetic, not with dataset = the paper's.",
+        ),
+    ],
+)
+def test_a_parameter_that_would_be_ignored_is_refused(given, sentence):
+    assert told(given)[0] == [sentence]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"images": 20},
+        {"dataset": "synthetic", "either": 6, "images": 20},
+        {"dataset": "fer2013", "first": "LeNet", "either": 6},
+        {"dataset": "ferplus", "first": "LeNet", "keep": 4},
+        {"dataset": "fer2013", "first": "none", "keep": None, "either": 5, "images": 100},
+    ],
+)
+def test_a_parameter_that_matters_or_is_the_default_is_taken(given):
+    read = read_parameters(Choosy, given)
+    assert {name: getattr(read, name) for name in given} == given
 
 
 def test_every_wrong_parameter_is_told_at_once():
