@@ -1,4 +1,4 @@
-"""What the real images hold that an accuracy depends on: copies, label noise, leakage.
+"""What the real images hold that an accuracy depends on: copies, label noise, leakage, faces found.
 
 The measurements need the data, the book does not: they are committed as `results/data.json`, with
 the hash of what was measured, and written again by `fer-utils data report --write`.
@@ -7,16 +7,21 @@ the hash of what was measured, and written again by `fer-utils data report --wri
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from fer_utils import records, splits
+from fer_utils import ferplus, records, splits
 from fer_utils.datasets import FaceDataset, ferplus_votes, load
 from fer_utils.manifests import load_manifest
 from fer_utils.splits import LeakageReport, Split
 from fer_utils.training.checkpoints import write_atomically
+
+if TYPE_CHECKING:  # needs dlib, which a page that reads the report can do without
+    from fer_utils.detection import Detections
 
 REPORT = records.RESULTS / "data.json"
 THRESHOLD = 0.97  # correlation of two near copies
@@ -34,6 +39,44 @@ class Copies(_Part):
     exact: int = Field(description="images of the second part with an equal one in the first")
     near: int = Field(description="the same for near copies, mirrored or not, equal ones included")
     other_label: int = Field(description="equal images with another label in the first part")
+
+
+class ScoredPart(_Part):
+    """FER2013's test part as a run takes it: whole, or without what its data leave out."""
+
+    name: str
+    sha256: str = Field(description="of images and labels of the whole set, as the run takes them")
+    test: int
+    copied: tuple[int, ...] = Field(
+        description="positions in the test part of images with a near copy in the training part, "
+        "as the run takes that, before it is balanced"
+    )
+
+
+class FacesFound(_Part):
+    """In how many images of a part of FER2013 which detector finds a face."""
+
+    both: int
+    hog_only: int
+    haar_only: int
+    none: int
+
+
+class Quantiles(_Part):
+    """Of one figure over the images in which both detectors find a face."""
+
+    median: float
+    worst: float = Field(description="5 % of the images are at this or beyond it")
+
+
+class Detectors(_Part):
+    """dlib's detector beside OpenCV's Haar cascade on all images of FER2013."""
+
+    versions: dict[str, str]
+    found: dict[str, FacesFound] = Field(description="by part")
+    boxes: Quantiles = Field(description="overlap of the two boxes, 0-1")
+    crops: Quantiles = Field(description="overlap of the two crops around the landmarks, 0-1")
+    centres: Quantiles = Field(description="pixels between the centres of the two crops")
 
 
 class LabelNoise(_Part):
@@ -64,15 +107,19 @@ class DataReport(_Part):
     arrays: dict[str, str] = Field(description="sha256 of images and labels of each set")
     threshold: float
     copies: tuple[Copies, ...]
-    copied_test: tuple[int, ...] = Field(
-        description="FER2013: positions in the test part of images with a near copy in training"
+    scored: tuple[ScoredPart, ...] = Field(
+        description="FER2013 itself, FER+ by the rule for which images stay, faces by detector"
     )
+    detectors: Detectors
     noise: LabelNoise
     leakage: tuple[Leakage, ...]
 
 
 def measure(root: str | Path | None = None) -> DataReport:
-    """Measure FER2013 with FER+, and the 48x48 copy of CK+; about a minute.
+    """Measure FER2013 with FER+ and its faces, and the 48x48 copy of CK+.
+
+    Half a minute of one core, and some minutes more where the faces were never looked for: see
+    `detection.detect`.
 
     Args:
         root: the data root, see `datasets.load`.
@@ -80,10 +127,23 @@ def measure(root: str | Path | None = None) -> DataReport:
     Raises:
         DataError: one of them is absent or not what it should be.
     """
-    fer2013, ck48 = load("fer2013", root), load("ck48", root)
+    from fer_utils import detection
+
+    fer2013, ck48, votes = load("fer2013", root), load("ck48", root), ferplus_votes(root)
     official = splits.official(fer2013)
     found = splits.leakage(fer2013, official, THRESHOLD)
-    position = {row: place for place, row in enumerate(official.test.tolist())}
+    pairs = copied_rows(fer2013.images, official)
+    scored = [scored_part("fer2013", fer2013, np.ones(len(fer2013), bool), official, pairs)]
+    for rule in ferplus.KEEP:
+        told = ferplus.vote_targets(votes, keep=rule)
+        kept = np.flatnonzero(told.kept)
+        taken = FaceDataset("ferplus", fer2013.images, told.labels, ()).subset(kept)
+        scored.append(scored_part(f"ferplus, keep {rule}", taken, told.kept, official, pairs))
+    faces = {}
+    for detector in ("hog", "haar"):
+        taken, faces[detector] = detection.preprocess(fer2013, detector)
+        kept = faces[detector].found
+        scored.append(scored_part(f"fer2013, faces {detector}", taken, kept, official, pairs))
     return DataReport(
         arrays={
             data.name: records.array_hash(data.images, data.labels) for data in (fer2013, ck48)
@@ -93,10 +153,94 @@ def measure(root: str | Path | None = None) -> DataReport:
             _copies(fer2013, official, found, *pair)
             for pair in (("train", "val"), ("train", "test"), ("val", "test"))
         ),
-        copied_test=tuple(position[row] for row in found.copied_test_rows.tolist()),
-        noise=_noise(fer2013, ferplus_votes(root)),
+        scored=tuple(scored),
+        detectors=compare_detectors(fer2013, faces["hog"], faces["haar"]),
+        noise=_noise(fer2013, votes),
         leakage=tuple(_leakage(ck48, split) for split in _protocols(ck48)),
     )
+
+
+def copied_rows(images: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a training and a test image that are near copies, equal ones included.
+
+    Args:
+        images: uint8 (N, H, W, 1) of the set that was split.
+        split: its parts.
+
+    Returns:
+        int64 (M,) twice: rows of the set in train, and of their copies in test; a pair may stand
+        twice.
+    """
+    train, test = images[split.train], images[split.test]
+    # An image of a single grey correlates with nothing, not even with its equal.
+    both = splits.near_copies(train, test, THRESHOLD), splits.exact_copies(train, test)
+    first, second = (np.concatenate([pairs[side] for pairs in both]) for side in (0, 1))
+    return split.train[first], split.test[second]
+
+
+def scored_part(
+    name: str, taken: FaceDataset, kept: np.ndarray, split: Split, pairs: tuple
+) -> ScoredPart:
+    """Which test images that a run takes have a near copy among the training images it takes.
+
+    Args:
+        name: for people.
+        taken: what the run takes, images and labels.
+        kept: bool (N,), which rows of FER2013 those are.
+        split: of FER2013.
+        pairs: of `copied_rows`.
+    """
+    train, test = pairs
+    rows = split.test[kept[split.test]]
+    copied = np.isin(rows, test[kept[train]])
+    return ScoredPart(
+        name=name,
+        sha256=records.array_hash(taken.images, taken.labels),
+        test=len(rows),
+        copied=tuple(np.flatnonzero(copied).tolist()),
+    )
+
+
+def compare_detectors(data: FaceDataset, hog: Detections, haar: Detections) -> Detectors:
+    """How often two detectors find a face, and how far what both find is apart.
+
+    Args:
+        data: whose faces were looked for, with parts.
+        hog, haar: what was found, of at least one image by both.
+    """
+    from fer_utils import detection
+
+    side = data.images.shape[1]
+    both = hog.found & haar.found
+    boxes = [detection.within(found.boxes[both], side) for found in (hog, haar)]
+    crops = [detection.crop_corners(found.landmarks[both], side) for found in (hog, haar)]
+    centres = [(found[:, :2] + found[:, 2:]) / 2 for found in crops]
+    return Detectors(
+        versions=detection.library_versions(),
+        found={
+            part: _faces_found(hog.found[rows], haar.found[rows])
+            for part in splits.PARTS
+            if (rows := data.split == part).any()
+        },
+        boxes=_quantiles(detection.overlap(*boxes), 0.05),
+        crops=_quantiles(detection.overlap(*crops), 0.05),
+        centres=_quantiles(np.linalg.norm(centres[0] - centres[1], axis=1), 0.95),
+    )
+
+
+def _faces_found(hog: np.ndarray, haar: np.ndarray) -> FacesFound:
+    counts = {
+        "both": hog & haar,
+        "hog_only": hog & ~haar,
+        "haar_only": haar & ~hog,
+        "none": ~(hog | haar),
+    }
+    return FacesFound(**{name: int(found.sum()) for name, found in counts.items()})
+
+
+def _quantiles(figures: np.ndarray, worst: float) -> Quantiles:
+    median, beyond = np.quantile(figures, (0.5, worst))
+    return Quantiles(median=round(float(median), 4), worst=round(float(beyond), 4))
 
 
 def _copies(
@@ -151,7 +295,10 @@ def _leakage(data: FaceDataset, split: Split) -> Leakage:
 
 def write(report: DataReport, path: Path = REPORT) -> Path:
     """Replace the report by a new one."""
-    write_atomically(path, f"{json.dumps(report.model_dump(mode='json'), indent=1)}\n".encode())
+    text = json.dumps(report.model_dump(mode="json"), indent=1)
+    # A list of numbers stands in one line.
+    text = re.sub(r"\[[\d,\s]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    write_atomically(path, f"{text}\n".encode())
     return path
 
 
@@ -160,22 +307,23 @@ def read(path: Path = REPORT) -> DataReport | None:
     return DataReport.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def without_copies(run: records.RunRecord, report: DataReport) -> tuple[int, int] | None:
-    """Right images and images of FER2013's test part that have no near copy in training.
+def without_copies(
+    run: records.RunRecord, report: DataReport, folder: Path = records.RESULTS
+) -> tuple[int, int] | None:
+    """Right images and images of a run's test part that have no near copy in training.
 
     Args:
         run: whose test probabilities are kept beside its record.
         report: of the same data.
+        folder: where the records are.
 
     Returns:
-        (correct, n); None for runs on other data.
+        (correct, n); None for a run whose data or split the report does not know.
     """
-    loaded = run.data.loaded or run.data.sha256
-    if loaded != report.arrays["fer2013"] or run.split.name != "official":
+    part = next((part for part in report.scored if part.sha256 == run.data.sha256), None)
+    if part is None or run.split.name != "official" or run.split.sizes["test"] != part.test:
         return None
-    probabilities, labels = records.read_probabilities(run)
-    if len(labels) != run.split.sizes["test"]:
-        return None
-    kept = np.setdiff1d(np.arange(len(labels)), report.copied_test)
+    probabilities, labels = records.read_probabilities(run, folder)
+    kept = np.setdiff1d(np.arange(part.test), part.copied)
     right = probabilities.argmax(axis=1) == labels
     return int(right[kept].sum()), len(kept)

@@ -154,6 +154,55 @@ def resize_with_padding(image: np.ndarray, side: int = 48) -> np.ndarray:
     return square
 
 
+def crop_corners(landmarks: np.ndarray, side: int = 48) -> np.ndarray:
+    """Where `crop_to_landmarks` cuts each of many square images.
+
+    Args:
+        landmarks: int (N, 68, 2) of faces that were found.
+        side: of the images, pixels.
+
+    Returns:
+        int64 (N, 4): left, top, right, bottom in pixels, the last two exclusive.
+    """
+    outermost = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1) + 1], axis=1)
+    return within(outermost, side)
+
+
+def within(boxes: np.ndarray, side: int = 48) -> np.ndarray:
+    """The part of each box that is in a square image, at least its nearest pixel.
+
+    Args:
+        boxes: int (N, 4): left, top, right, bottom in pixels, the last two exclusive.
+        side: of the images, pixels.
+
+    Returns:
+        int64 (N, 4), the same corners, 0 to `side`.
+    """
+    inside = np.clip(np.asarray(boxes, np.int64), 0, side)
+    first = np.minimum(inside[:, :2], side - 1)
+    return np.concatenate([first, np.maximum(inside[:, 2:], first + 1)], axis=1)
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of each box with its partner.
+
+    Args:
+        first, second: int (N, 4): left, top, right, bottom in pixels, the last two exclusive.
+
+    Returns:
+        float64 (N,), 0-1.
+    """
+    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+    shared = np.clip(sides, 0, None).prod(axis=1)
+    areas = sum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second))
+    return shared / (areas - shared)
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries that find faces."""
+    return {"dlib-bin": metadata.version("dlib-bin"), "opencv-python": cv2.__version__}
+
+
 @cache
 def _hog():
     return dlib.get_frontal_face_detector()

@@ -38,6 +38,7 @@ class Step:
         difference: after less before.
         seeds: how many.
         images: behind the number after the change.
+        among: how many are behind the number before, where those after are some of them.
     """
 
     paper: str
@@ -48,6 +49,7 @@ class Step:
     difference: Difference
     seeds: int
     images: int
+    among: int | None = None
 
 
 def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
@@ -180,11 +182,22 @@ def by_person(runs: Sequence[RunRecord], paper: str) -> list[Step]:
     return steps
 
 
-def without_near_copies(runs: Sequence[RunRecord], report: DataReport | None) -> list[Step]:
-    """From FER2013's whole test part to its images without a near copy in training."""
+def without_near_copies(
+    runs: Sequence[RunRecord], report: DataReport | None, folder: Path = records.RESULTS
+) -> list[Step]:
+    """From the whole test part of FER2013 to its images without a near copy in training.
+
+    FER+ has the same images, and a run on faces takes those in which one was found: what counts is
+    the test part, and the training part, that the run took.
+
+    Args:
+        runs: on any data; those that the report does not know give no step.
+        report: of the data; None: no step.
+        folder: where the records' probabilities are.
+    """
     steps = []
     for name, group in groups(runs if report else ()):
-        kept = [without_copies(run, report) for run in group]
+        kept = [without_copies(run, report, folder) for run in group]
         if all(kept):
             steps.append(_of_part(name, group, "near copies left out", "test", kept))
     return steps
@@ -316,4 +329,5 @@ def _of_part(
         for counts in (whole, kept)
     )
     difference = differences.of_part(whole, kept)
-    return Step(group[0].paper, name, what, before, after, difference, seeds(group), kept[0][1])
+    images, among = kept[0][1], whole[0][1]
+    return Step(group[0].paper, name, what, before, after, difference, seeds(group), images, among)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import trees
 
-from fer_utils import data_report, records, splits
+from fer_utils import data_report, experiments, records, splits
 from fer_utils.datasets import FaceDataset, data_root, ferplus_votes
+from fer_utils.detection import Detections
 from fer_utils.manifests import DataError
 
 
@@ -59,27 +60,89 @@ def test_votes_stand_in_the_row_order_of_the_images(tmp_path):
         ferplus_votes(tmp_path)
 
 
-def test_a_score_without_copies_leaves_their_images_out(make_record, tmp_path, monkeypatch):
+def some_copies() -> tuple[FaceDataset, splits.Split]:
+    """Images 0-3 train, 4-7 test; 4 is a copy of 0, 5 of 1 mirrored, 7 of 2 and 3."""
+    split = np.array(["train"] * 4 + ["test"] * 4)
+    data = random_faces(8, [0, 1, 2, 1, 0, 1, 1, 2], split=split)
+    data.images[3] = data.images[2]
+    data.images[4], data.images[5] = data.images[0], data.images[1, :, ::-1]
+    data.images[7] = data.images[2]
+    return data, splits.official(data)
+
+
+def test_what_a_run_leaves_out_moves_the_positions_of_copies():
+    data, split = some_copies()
+    pairs = data_report.copied_rows(data.images, split)
+    assert set(zip(*(rows.tolist() for rows in pairs), strict=True)) == {
+        (0, 4),
+        (1, 5),
+        (2, 7),
+        (3, 7),
+    }
+    everything = data_report.scored_part("all", data, np.ones(8, bool), split, pairs)
+    assert (everything.test, everything.copied) == (4, (0, 1, 3))
+    assert everything.sha256 == records.array_hash(data.images, data.labels)
+
+    # Without row 5 the last image moves up; row 2 is gone from training, its equal 3 is not.
+    kept = np.array([True, True, False, True, True, False, True, True])
+    some = data_report.scored_part("some", data.subset(kept), kept, split, pairs)
+    assert (some.test, some.copied) == (3, (0, 2))
+    assert some.sha256 == records.array_hash(data.images[kept], data.labels[kept])
+
+
+def test_a_test_image_is_no_copy_where_its_double_was_not_trained_on():
+    data, split = some_copies()
+    kept = np.array([False, True, True, True, True, True, True, True])
+    pairs = data_report.copied_rows(data.images, split)
+    assert data_report.scored_part("some", data.subset(kept), kept, split, pairs).copied == (1, 3)
+
+
+def test_two_images_of_the_same_single_grey_are_copies():
+    data, split = some_copies()
+    data.images[0] = data.images[6] = 7
+    pairs = data_report.copied_rows(data.images, split)
+    assert (0, 6) in set(zip(*(rows.tolist() for rows in pairs), strict=True))
+
+
+def found_at(*corners: tuple[int, int, int, int] | None) -> Detections:
+    """Boxes, with landmarks in their corners and between; None: no face."""
+    boxes = np.array([box or (-1, -1, -1, -1) for box in corners], np.int16)
+    landmarks = np.full((len(corners), 68, 2), -1, np.int16)
+    for points, box in zip(landmarks, corners, strict=True):
+        if box:
+            points[:34], points[34:] = box[:2], np.subtract(box[2:], 1)
+    return Detections(boxes, landmarks)
+
+
+def test_detectors_are_compared_where_both_find_a_face():
+    data = random_faces(5, [0] * 5, split=np.array(["train", "train", "test", "test", "test"]))
+    hog = found_at((0, 0, 10, 10), None, (10, 10, 20, 20), (0, 0, 8, 8), None)
+    haar = found_at((0, 0, 10, 20), (1, 1, 5, 5), (13, 14, 23, 24), None, None)
+    found = data_report.compare_detectors(data, hog, haar)
+    counts = {part: tuple(of.model_dump().values()) for part, of in found.found.items()}
+    assert counts == {"train": (1, 0, 1, 0), "test": (1, 1, 0, 1)}
+    # Image 0: 100 of 200 pixels, centres (5, 5) and (5, 10). Image 2: 7 x 6 of 158, 3 and 4 apart.
+    one, other = 0.5, 42 / 158
+    for overlap in (found.boxes, found.crops):
+        assert overlap.median == pytest.approx((one + other) / 2, abs=1e-4)
+        assert overlap.worst == pytest.approx(other + 0.05 * (one - other), abs=1e-4)
+    assert (found.centres.median, found.centres.worst) == (5, 5)
+
+
+def test_a_score_without_copies_leaves_their_images_out(make_record, tmp_path):
     labels = np.array([0, 1, 0, 1])
     probabilities = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]  # right, right, wrong, wrong
     path = records.write(make_record(n=4, correct=2), probabilities, labels, tmp_path)
     run = records.read(path)
-    monkeypatch.setattr(
-        records,
-        "read_probabilities",
-        lambda run, read=records.read_probabilities: read(run, tmp_path),
-    )
-    report = data_report.DataReport(
-        arrays={"fer2013": run.data.sha256, "ck48": "0" * 64},
-        threshold=0.97,
-        copies=(),
-        copied_test=(0, 3),
-        noise=data_report._noise(random_faces(1, [0]), np.ones((1, 10), np.uint8)),
-        leakage=(),
-    )
-    assert data_report.without_copies(run, report) == (1, 2)
-    other = report.model_copy(update={"arrays": {"fer2013": "1" * 64}})
-    assert data_report.without_copies(run, other) is None
+    report = data_report.read()
+
+    def knowing(**fields):
+        part = {"name": "made", "sha256": run.data.sha256, "test": 4, "copied": (0, 3)}
+        return report.model_copy(update={"scored": (data_report.ScoredPart(**{**part, **fields}),)})
+
+    assert data_report.without_copies(run, knowing(), tmp_path) == (1, 2)
+    assert data_report.without_copies(run, knowing(sha256="1" * 64), tmp_path) is None
+    assert data_report.without_copies(run, knowing(test=5), tmp_path) is None
 
 
 def test_the_report_reads_back_and_is_of_the_data_in_the_manifests(tmp_path):
@@ -91,6 +154,39 @@ def test_the_report_reads_back_and_is_of_the_data_in_the_manifests(tmp_path):
     for name, sha256 in report.arrays.items():
         assert sha256 in load_manifest(name).arrays
     assert sum(map(sum, report.noise.matrix)) == report.noise.images
+
+
+def test_the_report_knows_the_test_parts_of_the_recorded_runs():
+    """Whatever is trained on FER2013's official parts, with the labels of FER2013 or FER+."""
+    report = data_report.read()
+    runs = [
+        run
+        for paper in ("nouisser2023", "rahman2021", "wang2023", "yengikand2023")
+        for run in records.read_all(paper)
+        if run.data.name in ("fer2013", "ferplus") and run.split.name == "official"
+    ]
+    assert {run.data.name for run in runs} == {"fer2013", "ferplus"}
+    sizes = {part.sha256: part.test for part in report.scored}
+    assert {
+        run.run for run in runs if sizes.get(run.data.sha256) != run.split.sizes["test"]
+    } == set()
+    for run in runs:
+        right, number = data_report.without_copies(run, report)
+        assert 0 < right < number < run.split.sizes["test"]
+
+
+def test_the_report_counts_the_faces_that_the_runs_had():
+    report = data_report.read()
+    told = experiments.found_beside("nouisser2023", "preparation").values()
+    assert {"hog", "haar"} <= {one["faces"] for one in told}
+    for one in told:
+        for part, classes in one["dropped"].items():
+            found = report.detectors.found[part].model_dump()
+            images, dropped = (
+                sum(of[key] for of in classes.values()) for key in ("images", "dropped")
+            )
+            assert sum(found.values()) == images
+            assert found["both"] + found[f"{one['faces']}_only"] == images - dropped
 
 
 @pytest.mark.skipif(

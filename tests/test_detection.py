@@ -114,6 +114,27 @@ def test_the_crop_is_the_rectangle_around_the_landmarks_within_the_image(corners
     np.testing.assert_array_equal(crop, NOISE[rows, columns])
 
 
+def test_crops_of_many_images_are_those_of_each():
+    corners = [(4, 7, 40, 30), (-5, -9, 20, 60), (60, 10, 70, 20), (-9, -9, -2, -2)]
+    points = np.stack([landmarks(*box) for box in corners])
+    found = detection.crop_corners(points)
+    assert found.tolist()[0] == [4, 7, 41, 31]
+    for (left, top, right, bottom), one in zip(found.tolist(), points, strict=True):
+        crop = detection.crop_to_landmarks(NOISE, one)
+        np.testing.assert_array_equal(NOISE[top:bottom, left:right], crop)
+
+
+def test_overlap_is_what_both_boxes_have_of_what_one_of_them_has():
+    first = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 4, 4], [0, 0, 4, 4]])
+    second = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [4, 0, 8, 4], [6, 6, 8, 8]])
+    assert detection.overlap(first, second).tolist() == [1, 50 / 150, 0, 0]
+
+
+def test_a_box_is_cut_at_the_edge_of_the_image():
+    boxes = np.array([[-3, 5, 50, 60], [48, 2, 51, 9]])
+    assert detection.within(boxes).tolist() == [[0, 5, 48, 48], [47, 2, 48, 9]]
+
+
 @pytest.mark.parametrize(("shape", "bar"), [((10, 20), 12), ((30, 60), 12), ((36, 48), 6)])
 def test_padding_keeps_the_aspect_ratio_and_is_black_on_both_sides(shape, bar):
     square = detection.resize_with_padding(np.full(shape, 200, np.uint8))

@@ -14,9 +14,12 @@ from fer_utils import audit, display, drawings, plots
 from fer_utils.arithmetic import Printed
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison
+from fer_utils.data_report import Detectors, FacesFound, Quantiles, read
 from fer_utils.datasets import FaceDataset
+from fer_utils.differences import Difference
 from fer_utils.display import trained
 from fer_utils.estimates import Estimate
+from fer_utils.gaps import Step
 from fer_utils.manifests import (
     OpenDetail,
     PublishedCell,
@@ -614,3 +617,45 @@ def test_open_details_read_reduced_runs_only_where_they_are_asked_to(make_record
     assert "not measured" in text(display.open_details([detail], reduced, OURS, {}))
     told = text(display.open_details([detail], reduced, OURS, {}, ("reduced", "full")))
     assert re.search(r"half: 75\.00 .* ours: 60\.00", told)
+
+
+def test_an_accuracy_without_copies_stands_beside_the_whole_with_the_images_of_each():
+    change = Difference(-2.5, -3.0, -2.0, 0.3, np.inf)
+    step = Step("p", "a-full", "copies", 60.0, 57.5, change, seeds=1, images=3239, among=3589)
+    assert display.without_copies([step, step]).data.splitlines()[0] == (
+        "- `a-full`, 1 seed: 60.00 % on the whole test part (3,589 images), 57.50 % without the "
+        "350 that have a near copy in training (3,239 images); -2.50 points (-3.00 to -2.00)."
+    )
+    assert "No run" in display.without_copies([]).data
+
+
+def test_two_detectors_are_compared_image_by_image():
+    found = {
+        "train": FacesFound(both=5, hog_only=3, haar_only=1, none=1),
+        "test": FacesFound(both=2, hog_only=4, haar_only=2, none=2),
+    }
+    quantiles = {"boxes": (0.7, 0.6), "crops": (0.9, 0.8), "centres": (1.5, 6.25)}
+    measured = Detectors(
+        versions={},
+        found=found,
+        **{name: Quantiles(median=a, worst=b) for name, (a, b) in quantiles.items()},
+    )
+    report = read().model_copy(update={"detectors": measured})
+    rows = re.findall(r"<tr>(.*?)</tr>", display.detectors(report).data)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows[1:]]
+    told = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells]
+    assert told == [
+        ["train", "10", "5 (50.0 %)", "3 (30.0 %)", "1 (10.0 %)", "1 (10.0 %)"],
+        ["test", "10", "2 (20.0 %)", "4 (40.0 %)", "2 (20.0 %)", "2 (20.0 %)"],
+        ["all", "20", "7 (35.0 %)", "7 (35.0 %)", "3 (15.0 %)", "3 (15.0 %)"],
+    ]
+    apart = text(display.where_both_find(report))
+    assert "7 images with a face by both" in apart
+    assert re.search(
+        r"boxes.*0\.70\s+at most 0\.60.*crops.*0\.90.*pixels\s+1\.50\s+at least 6\.25", apart
+    )
+
+
+def test_without_a_report_the_tables_say_what_makes_one():
+    for show in (display.detectors, display.where_both_find):
+        assert "fer-utils data report --write" in show(None).data

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_utils import gaps
-from fer_utils.data_report import read
+from fer_utils.data_report import ScoredPart, read
 
 
 def with_parts(run, **scores):
@@ -90,6 +90,7 @@ def test_a_rule_about_votes_is_held_against_all_test_images(make_record):
     (step,) = gaps.which_labels([run])
     assert step.what == "only what 'majority' keeps"
     assert (step.before, step.after, step.images) == (60, pytest.approx(70), 80)
+    assert step.among == 100
     assert step.difference.mean == pytest.approx(10)
 
 
@@ -119,6 +120,20 @@ def test_liberties_start_from_the_honest_number(make_predictions, tmp_path):
     balanced = next(step for step in steps if "balanced before the split" in step[0])
     assert balanced[1].mean == 80
     assert balanced[2].mean == pytest.approx(40)
+
+
+def test_near_copies_are_left_out_of_every_seed(make_predictions, tmp_path):
+    """Ten images, the last two copies; the seeds have 6 and 8 right, 2 and 1 of them copies."""
+    runs = [
+        make_predictions("a-seed0", [1, 1, 1, 1, 0, 0, 0, 0, 1, 1]),
+        make_predictions("a-seed1", [1, 1, 1, 1, 1, 1, 1, 0, 1, 0], seed=1),
+    ]
+    part = ScoredPart(name="made", sha256=runs[0].data.sha256, test=10, copied=(8, 9))
+    report = read().model_copy(update={"scored": (part,)})
+    (step,) = gaps.without_near_copies(runs, report, tmp_path)
+    assert (step.before, step.after) == (pytest.approx(70), pytest.approx(100 * (4 + 7) / 16))
+    assert step.difference.mean == pytest.approx(step.after - step.before)
+    assert (step.seeds, step.images, step.among) == (2, 8, 10)
 
 
 def test_near_copies_are_left_out_only_where_they_are_counted(make_record):

@@ -2,6 +2,7 @@
 
 cells      what every table is made of
 images     data sets, and what is done to them before training
+measured   copies and detectors, as measured on the real images
 models     networks
 trained    recorded runs
 papers     what papers printed, beside our runs
@@ -16,6 +17,7 @@ from fer_utils.display.images import (
     not_found,
     shared_with_train,
 )
+from fer_utils.display.measured import detectors, where_both_find, without_copies
 from fer_utils.display.models import model_sizes, networks, sizes
 from fer_utils.display.papers import (
     above_one_half,
@@ -62,6 +64,7 @@ __all__ = [
     "contradicted",
     "costs",
     "data_card",
+    "detectors",
     "devices",
     "discussion",
     "dropped",
@@ -93,4 +96,6 @@ __all__ = [
     "table",
     "validation_by",
     "verdicts",
+    "where_both_find",
+    "without_copies",
 ]

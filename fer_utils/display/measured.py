@@ -1,0 +1,91 @@
+"""What the data report measured of the real images, beside our runs: copies, detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from IPython.display import HTML, Markdown
+
+from fer_utils.data_report import DataReport
+from fer_utils.display.cells import note, table
+from fer_utils.gaps import Step
+
+NO_REPORT = "The detectors were not compared; `fer-utils data report --write` does it."
+
+
+def without_copies(steps: Sequence[Step]) -> Markdown:
+    """What accuracies are without the test images that have a near copy in training, a line each.
+
+    Args:
+        steps: of `gaps.without_near_copies`.
+    """
+    if not steps:
+        return note("No run is recorded on a test part whose copies were counted.")
+    return Markdown("\n".join(f"- {_without_copies(step)}" for step in steps))
+
+
+def _without_copies(step: Step) -> str:
+    seeds = f"{step.seeds} seed{'' if step.seeds == 1 else 's'}"
+    found = step.difference
+    return (
+        f"`{step.runs}`, {seeds}: {step.before:.2f} % on the whole test part ({step.among:,} "
+        f"images), {step.after:.2f} % without the {step.among - step.images:,} that have a near "
+        f"copy in training ({step.images:,} images); {found.mean:+.2f} points "
+        f"({found.low:+.2f} to {found.high:+.2f})."
+    )
+
+
+def detectors(report: DataReport | None) -> HTML | Markdown:
+    """How many images of FER2013 have a face for both detectors, for one of them and for none.
+
+    Args:
+        report: with both detectors on FER2013; None where there is none.
+    """
+    if report is None:
+        return note(NO_REPORT)
+    words = {
+        "both": "Both",
+        "hog_only": "HOG alone",
+        "haar_only": "Haar alone",
+        "none": "Neither",
+    }
+    parts = {part: found.model_dump() for part, found in report.detectors.found.items()}
+    parts["all"] = {key: sum(found[key] for found in parts.values()) for key in words}
+    rows = []
+    for part, found in parts.items():
+        images = sum(found.values())
+        row = {"Part": part, "Images": f"{images:,}"}
+        rows.append(row | {name: _share(found[key], images) for key, name in words.items()})
+    return table(rows)
+
+
+def where_both_find(report: DataReport | None) -> HTML | Markdown:
+    """How far what two detectors find in the same images lies apart.
+
+    Args:
+        report: with both detectors on FER2013; None where there is none.
+    """
+    if report is None:
+        return note(NO_REPORT)
+    measured = report.detectors
+    figures = {
+        "Overlap of the boxes, intersection over union": (measured.boxes, "at most"),
+        "Overlap of the crops, intersection over union": (measured.crops, "at most"),
+        "Between the centres of the crops, pixels": (measured.centres, "at least"),
+    }
+    images = sum(found.both for found in measured.found.values())
+    return table(
+        [
+            {
+                f"{images:,} images with a face by both": name,
+                "Median": f"{found.median:.2f}",
+                "5 % of the images": f"{sign} {found.worst:.2f}",
+            }
+            for name, (found, sign) in figures.items()
+        ]
+    )
+
+
+def _share(count: int, images: int) -> str:
+    share = f"({100 * count / max(images, 1):.1f} %)".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{count:,} {share}"
