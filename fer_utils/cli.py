@@ -81,6 +81,7 @@ def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
 
 def markdown(found: Sequence[Comparison]) -> str:
     """Each paper's headline results with their verdicts, as README shows them."""
+    from fer_utils.comparison import split_of_ours
     from fer_utils.manifests import load_published
 
     lines = [
@@ -91,8 +92,10 @@ def markdown(found: Sequence[Comparison]) -> str:
         cell, ours = comparison.cell, comparison.ours
         if cell.id not in load_published(comparison.paper).headline:
             continue
+        split = split_of_ours(cell)
+        result = f"{cell.row}, {cell.column}" + (f" ({split})" if split else "")
         lines.append(
-            f"| {comparison.paper} | {comparison.table} | {cell.row}, {cell.column} "
+            f"| {comparison.paper} | {comparison.table} | {result} "
             f"| {cell.printed} | {_told(ours, cell.unit)} | {len(ours.runs) if ours else 0} "
             f"| {comparison.verdict} |"
         )

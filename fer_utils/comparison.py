@@ -151,6 +151,12 @@ def equivalence(cell: PublishedCell, ours: Estimate) -> float:
     return float(max(below, above))
 
 
+def split_of_ours(cell: PublishedCell) -> str:
+    """How our runs beside a cell split data without parts of their own, where it moves a number."""
+    by_image = (cell.select or {}).get("protocol") == "stratified"
+    return "ours split by image" if by_image else ""
+
+
 def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
     """The verdict on a cell and its reason.
 

@@ -23,6 +23,7 @@ from fer_utils.gaps import Step
 from fer_utils.manifests import (
     OpenDetail,
     PublishedCell,
+    PublishedFigure,
     dataset_names,
     load_manifest,
     load_published,
@@ -401,7 +402,23 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     assert papers_named == [
         f'<a href="chapters/report-{paper.paper}.html">{paper.paper}</a>' for paper in papers
     ]
-    assert [row[1] for row in cells if "30 Epochs" not in row[1]][1:] == ["6 others", "all 3"]
+    assert [row[1] for row in cells if "30 Epochs" not in row[1]][1:] == [
+        *["<em>by subject</em>"] * 3,  # what was measured beside a judged number stands below it
+        "6 others: Resnet18, VGG19, Ensemble",
+        "all 3: Our model",
+    ]
+
+
+def test_front_page_says_where_ours_was_split_by_image():
+    paper = load_published("yengikand2023")
+    by_id = {cell.id: (table.id, cell) for table in paper.tables for cell in table.cells}
+    found = [
+        Comparison(paper.paper, table, cell, OURS, "reproduced", "made")
+        for table, cell in map(by_id.get, ("table2-ours-fer2013", "table2-ours-ckplus"))
+    ]
+    fer2013, ckplus = re.findall(r"<td[^>]*>(Our model[^<]*)", display.headlines(found, "").data)
+    assert "split by image" not in fer2013
+    assert "(ours split by image)" in ckplus
 
 
 def test_dropped_images_are_told_as_shares_of_each_expression_and_of_all():
@@ -513,6 +530,11 @@ def test_drawings_show_the_widths_that_the_models_have():
     assert (drawn["stage 4"], drawn["block 5"], drawn["layer"]) == ("2x2x512", "1x1x512", "7")
     (axis,) = drawings.diagram(*wang2023.module_layout()).axes
     assert len(axis.texts) == 9
+    (axis,) = drawings.diagram(*nouisser2023.attention_layout()).axes
+    heads, units = nouisser2023.HEADS, nouisser2023.UNITS
+    assert {f"value\n{heads} x {units}", f"{heads} heads\njoined"} <= {
+        label.get_text() for label in axis.texts
+    }
 
 
 # ---- tables and sentences of chapters ----------------------------------------------------------
@@ -584,6 +606,101 @@ def test_how_far_a_protocol_moves_a_number_is_told_in_points():
     found = Comparison("p", "t", cell, fractions[0], "r", "", {"subjects kept apart": fractions[1]})
     assert display.kept_apart(found).endswith("moves the number by 15.0 points.")
     assert " %" not in display.kept_apart(found)
+
+
+def test_a_verdict_on_another_part_is_told_beside_the_one_on_ours():
+    inside = Estimate(65.0, 64.0, 66.0, (65.0,), 100)
+    found = Comparison("p", "t", CELL, OURS, "not reproduced", "", {"on PublicTest": inside})
+    told = display.on_other_part(found, "on PublicTest").replace("\N{NO-BREAK SPACE}", " ")
+    assert told == (
+        " On PublicTest, the same runs give 65.00 (64.00 to 66.00) %: against the same margin "
+        "*reproduced*."
+    )
+    assert display.on_other_part(found, "on another") == ""
+
+
+def rows_of(html) -> list[list[str]]:
+    rows = re.findall(r"<tr>(.*?)</tr>", html.data)
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows][1:]
+
+
+def test_values_without_a_margin_stand_beside_what_was_used_or_measured(make_record):
+    def printed(name, figure, **more):
+        cell = CELL.model_copy(update={"margin": None, "id": name, "metric": figure, **more})
+        return Comparison("p", "t", cell, None, None, "no margin")
+
+    asked = {"dataset": "fer2013", "model": "a"}
+    run = make_record("one", matrix=[[30, 10], [25, 5]], **asked)  # one of two by its own name
+    judged = Comparison("p", "t", CELL, OURS, "reproduced", "")
+    rows = rows_of(
+        display.settings(
+            [
+                printed("rate-at-start", "learning_rate"),
+                printed("rate-at-end", "learning_rate"),
+                printed("heads", "heads"),
+                judged,
+                printed("five", "expressions_detected", select=asked),
+                printed("none", "expressions_detected", select={**asked, "model": "b"}),
+            ],
+            {"learning_rate": 0.1, "rate-at-end": 0.01},
+            [run],
+        )
+    )
+    assert [row[3] for row in rows] == ["0.1", "0.01", "–", "1", "–"]
+
+
+def test_improvements_are_ours_less_the_cited_rows_in_points():
+    paper = load_published("wang2023")
+    ours = {"table4-ours-ckplus": Estimate(0.98, 0.97, 0.99, (0.98,), 147)}
+    found = [
+        Comparison(paper.paper, table.id, cell, ours.get(cell.id), None, "made")
+        for table in paper.tables
+        for cell in table.cells
+    ]
+    rows = {row[0]: row for row in rows_of(display.improvements("wang2023", found))}
+    (pacnn,) = (row for name, row in rows.items() if name.startswith("PACNN"))
+    assert pacnn[1:3] == ["0.9703", "2.29%"]
+    assert pacnn[3] == "+0.97 (-0.03 to +1.97)"
+    assert {row[3] for name, row in rows.items() if name.endswith("FER+")} == {"–"}
+
+
+def test_what_comes_up_to_a_printed_number_is_named(make_record):
+    run = make_record("one", variant="skips")
+    high = {"accuracy": 0.2, "elementwise_accuracy": 0.97}
+    run = run.model_copy(update={"metrics": {"test": high, "train": {**high, "accuracy": 0.961}}})
+    told = display.reached([run], ["variant"], 96.02).data
+    assert told.count("(skips)") == 3
+    assert "test, element-wise: 97.00" in told
+    assert "training images, top-1: 96.10" in told
+    assert display.reached([run], ["variant"], 98).data == "None of these comes up to 98."
+
+
+def test_epochs_kept_before_the_rate_falls_are_counted(make_record):
+    def kept(epoch, rates):
+        run = make_record(f"kept{epoch}")
+        return run.model_copy(
+            update={
+                "history": {**run.history, "learning_rate": rates},
+                "selection": run.selection.model_copy(update={"epoch": epoch}),
+            }
+        )
+
+    falling = [0.1, 0.1, 0.01]
+    told = display.before_first_fall([kept(2, falling), kept(3, falling)]).data
+    assert told.startswith("In 1 of 2 runs")
+    assert "(epoch 3)" in told
+    assert display.before_first_fall([kept(1, [0.1, 0.1])]).data == ""
+
+
+def test_a_search_whose_runs_differ_in_more_than_the_parameter_is_refused(make_record):
+    def scored(name, accuracy):
+        run = make_record(name, dropout=0.2)
+        return run.model_copy(update={"metrics": {**run.metrics, "val": {"accuracy": accuracy}}})
+
+    same = [scored("a", 0.5), scored("b", 0.5)]
+    assert display.validation_by("dropout", same)["dropout"].endswith("0.2: 50.00")
+    with pytest.raises(ValueError, match=r"two runs with dropout 0\.2 differ: c"):
+        display.validation_by("dropout", [*same, scored("c", 0.6)])
 
 
 def test_a_discussion_leaves_out_what_has_no_runs():
@@ -659,3 +776,42 @@ def test_two_detectors_are_compared_image_by_image():
 def test_without_a_report_the_tables_say_what_makes_one():
     for show in (display.detectors, display.where_both_find):
         assert "fer-utils data report --write" in show(None).data
+
+
+# ---- figures of papers -------------------------------------------------------------------------
+
+
+def listed(*found, **fields) -> str:
+    """A figure of a paper as a chapter shows it."""
+    figure = PublishedFigure.model_validate({"id": "Figure 5.1", "shows": "a matrix"} | fields)
+    return display.figures([figure], found)
+
+
+def words(html) -> str:
+    """The text of a table with single spaces."""
+    return " ".join(text(html).split())
+
+
+def test_a_figure_leads_to_ours_or_says_why_it_is_not_here():
+    html = listed(page=34, here="CK+, by image", differs="the seeds <added> up")
+    assert '<a href="#ck-by-image">CK+, by image</a>; the seeds &lt;added&gt; up' in html.data
+    assert "5.1, p. 34" in text(html)
+    html = listed(why_not="real faces & no number")
+    assert "not here: real faces &amp; no number" in html.data
+    assert "href" not in html.data
+
+
+def test_a_figure_drawn_from_runs_tells_how_many_and_waits_where_there_are_none():
+    drawn = Comparison("p", "Table 1", CELL, OURS, "reproduced", "inside")
+    waiting = Comparison("p", "Table 1", CELL, None, "not attempted", "none")
+    shorter = Comparison("p", "Table 1", CELL, None, "not attempted", "none", {"20 epochs": OURS})
+    other = CELL.model_copy(update={"id": "other", "column": "CK+"})
+    here = {"here": "Results", "cells": ["made"]}
+    assert "Results (2 runs)" in words(listed(drawn, **here))
+    assert "not yet, for no run is recorded" in words(listed(waiting, **here))
+    assert "not yet" in words(listed(shorter, **here))
+    told = words(listed(shorter, **here, instead="20 epochs"))
+    assert "Results (2 runs, 20 epochs)" in told
+    both = here | {"cells": ["made", "other"]}
+    told = words(listed(drawn, Comparison("p", "t", other, None, None, "none"), **both))
+    assert "Results (FER2013: 2 runs; CK+: none yet)" in told

@@ -1,6 +1,7 @@
 """Tables and sentences of a chapter, that read the same in the book and in JupyterLab.
 
 cells      what every table is made of
+figures    the numbered figures of papers, and where ours are
 images     data sets, and what is done to them before training
 measured   copies and detectors, as measured on the real images
 models     networks
@@ -10,6 +11,7 @@ sentences  what a chapter says of its own numbers
 """
 
 from fer_utils.display.cells import NO_RUN, badge, interval, note, table
+from fer_utils.display.figures import figures
 from fer_utils.display.images import (
     balanced,
     data_card,
@@ -27,16 +29,27 @@ from fer_utils.display.papers import (
     findings,
     flat,
     headlines,
+    improvements,
     learning_rates,
     open_details,
     overview,
+    settings,
     side_by_side,
     verdicts,
 )
-from fer_utils.display.sentences import beside, compute, discussion, judged, kept_apart, repeated
+from fer_utils.display.sentences import (
+    beside,
+    compute,
+    discussion,
+    judged,
+    kept_apart,
+    on_other_part,
+    repeated,
+)
 from fer_utils.display.trained import (
     PARTS,
     RULES,
+    before_first_fall,
     by_rule,
     contradicted,
     devices,
@@ -44,6 +57,7 @@ from fer_utils.display.trained import (
     fusions_with_members,
     paired,
     parts_and_figures,
+    reached,
     rules,
     runs,
     scores,
@@ -57,6 +71,7 @@ __all__ = [
     "above_one_half",
     "badge",
     "balanced",
+    "before_first_fall",
     "beside",
     "by_rule",
     "changes",
@@ -70,10 +85,12 @@ __all__ = [
     "dropped",
     "epochs_and_parts",
     "expressions",
+    "figures",
     "findings",
     "flat",
     "fusions_with_members",
     "headlines",
+    "improvements",
     "interval",
     "judged",
     "kept_apart",
@@ -82,14 +99,17 @@ __all__ = [
     "networks",
     "not_found",
     "note",
+    "on_other_part",
     "open_details",
     "overview",
     "paired",
     "parts_and_figures",
+    "reached",
     "repeated",
     "rules",
     "runs",
     "scores",
+    "settings",
     "shared_with_train",
     "side_by_side",
     "sizes",

@@ -14,11 +14,17 @@ from IPython.display import HTML
 from fer_utils import differences
 from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
-from fer_utils.comparison import Comparison, select
+from fer_utils.comparison import Comparison, select, split_of_ours
 from fer_utils.display.cells import badge, interval, table
 from fer_utils.display.trained import devices
 from fer_utils.estimates import Estimate, estimate
-from fer_utils.manifests import OpenDetail, PublishedCell, load_manifest, load_published
+from fer_utils.manifests import (
+    Improvement,
+    OpenDetail,
+    PublishedCell,
+    load_manifest,
+    load_published,
+)
 from fer_utils.records import RESULTS, RunRecord
 
 
@@ -50,7 +56,8 @@ def verdicts(
 
 
 def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
-    """The results that the abstracts are about, a line each; those without runs in one a paper.
+    """The results that the abstracts are about, and what was measured beside them; those without
+    runs stand in one line a paper.
 
     Args:
         comparisons: of all papers.
@@ -64,9 +71,16 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
     for paper, every in by_paper.items():
         waiting = [found for found in every if found.ours is None]
         shown = every if len(waiting) == 1 else [found for found in every if found.ours]
-        lines = [line for found in shown for line in _lines(found)[:1]]
+        lines = []
+        for found in shown:
+            first, *beside = _lines(found)
+            if split := split_of_ours(found.cell):
+                first["Result"] += f" ({split})"
+            lines += [first, *(beside if found.ours else [])]
         if len(waiting) > 1:
+            names = dict.fromkeys(found.cell.row.partition(",")[0] for found in waiting)
             others = f"{len(waiting)} others" if shown else f"all {len(waiting)}"
+            others += f": {escape(', '.join(names))}"
             badges = " ".join(
                 badge(verdict) for verdict in dict.fromkeys(found.verdict for found in waiting)
             )
@@ -199,6 +213,83 @@ def expressions(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]
             ours = f"{recall:.0f}%, {names[counts.argmax()]}"
         row[f"{cell.column}, ours"] = ours
     return table(list(rows.values()))
+
+
+def settings(
+    comparisons: Iterable[Comparison],
+    here: Mapping[str, object],
+    recorded: Sequence[RunRecord] = (),
+) -> HTML:
+    """Printed values that no margin was set for, such as settings and counts, beside ours.
+
+    Args:
+        comparisons: of one paper; those without a verdict are shown.
+        here: ours, by the id of a cell or by its figure.
+        recorded: the paper's records; how many expressions they detect, and accuracies, are read
+            from those that a cell names.
+    """
+    return table(
+        [
+            {
+                "Where": escape(found.table),
+                "What": f"{escape(found.cell.row)}, {escape(found.cell.column)}",
+                "Printed": escape(found.cell.printed),
+                "Here": escape(
+                    str(here.get(found.cell.id, here.get(found.cell.metric, "")))
+                    or _measured(found.cell, recorded)
+                ),
+                "Note": escape(found.cell.note or ""),
+            }
+            for found in comparisons
+            if found.verdict is None and found.cell.kind == "own"
+        ]
+    )
+
+
+def _measured(cell: PublishedCell, recorded: Sequence[RunRecord]) -> str:
+    """A count or an accuracy that no verdict is on, from the runs that the cell names."""
+    runs = select(recorded, cell.select) if cell.select else []
+    if cell.metric == "accuracy":
+        return interval(estimate(runs, "accuracy", cell.unit), cell.unit)
+    rates = estimate(runs, "detection_rate", "fraction")
+    if cell.metric == "expressions_detected" and rates:
+        return ", ".join(str(round(rate * len(runs[0].data.classes))) for rate in rates.values)
+    return "–"
+
+
+def improvements(paper: str, comparisons: Iterable[Comparison]) -> HTML:
+    """What a paper claims to add to the rows it cites, and what our results add to the same rows.
+
+    Args:
+        paper: whose claims; each names its number, the better cell and the other one.
+        comparisons: of that paper.
+    """
+    cells = {found.cell.id: found for found in comparisons}
+
+    def added(found: Comparison, base: PublishedCell) -> str:
+        if found.ours is None or base.value is None:
+            return "–"
+        scale = 100 if found.cell.unit == "fraction" else 1
+        mean, low, high = (
+            scale * (value - base.value)
+            for value in (found.ours.mean, found.ours.low, found.ours.high)
+        )
+        return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+    rows = []
+    for claim in load_published(paper).claims:
+        if not isinstance(claim, Improvement) or claim.points is None:
+            continue
+        better, base = cells[claim.better], cells[claim.base].cell
+        rows.append(
+            {
+                "Claimed": escape(f"{base.row}, {base.column}"),
+                "Its accuracy": escape(base.printed),
+                "Printed": escape(cells[claim.points].cell.printed),
+                "Ours": added(better, base),
+            }
+        )
+    return table(rows, "In points")
 
 
 def open_details(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from IPython.display import Markdown
 
-from fer_utils.comparison import Comparison
+from fer_utils.comparison import Comparison, judge
 from fer_utils.display.cells import interval
 from fer_utils.display.trained import devices
 from fer_utils.estimates import Estimate
@@ -54,8 +54,25 @@ def kept_apart(found: Comparison, label: str = "subjects kept apart") -> str:
     points = (found.ours.mean - other.mean) * (100 if found.cell.unit == "fraction" else 1)
     return (
         f" With the people of the test part kept out of training the same recipe gives "
-        f"{interval(other, found.cell.unit)}{_sign(found)}: the protocol alone moves the number by "
+        f"{interval(other, found.cell.unit)}{_sign(found)}: the protocol moves the number by "
         f"{points:.1f} points."
+    )
+
+
+def on_other_part(found: Comparison, label: str) -> str:
+    """What the verdict would be if another part had been scored; empty without runs.
+
+    Args:
+        found: a cell with a margin.
+        label: of the same runs on that part, in `found.also`; a sentence starts with it.
+    """
+    other = found.also.get(label)
+    if found.ours is None or other is None:
+        return ""
+    verdict, _ = judge(found.cell, other)
+    return (
+        f" {label[0].upper()}{label[1:]}, the same runs give "
+        f"{interval(other, found.cell.unit)}{_sign(found)}: against the same margin *{verdict}*."
     )
 
 

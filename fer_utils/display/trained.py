@@ -85,16 +85,24 @@ def validation_by(parameter: str, runs: Sequence[RunRecord]) -> dict[str, str]:
 
     Args:
         parameter: that was searched; the detail has its name.
-        runs: one a value; none: nothing is told.
+        runs: one a value, or repeats of it; none: nothing is told.
+
+    Raises:
+        ValueError: two runs of one value differ, so something else was changed, too.
     """
-    found = {run.parameters[parameter]: 100 * run.metrics["val"]["accuracy"] for run in runs}
+    found: dict[float, float] = {}
+    for run in runs:
+        accuracy = 100 * run.metrics["val"]["accuracy"]
+        if found.setdefault(run.parameters[parameter], accuracy) != accuracy:
+            value = run.parameters[parameter]
+            raise ValueError(f"two runs with {parameter} {value} differ: {run.run}")
     told = ", ".join(f"{value}: {accuracy:.2f}" for value, accuracy in sorted(found.items()))
     return {parameter: f"validation accuracy by {parameter}: {told}"} if told else {}
 
 
 # What a record's parts are, in the order from the honest number to the easiest one.
 PARTS = {
-    "test": "private test",
+    "test": "test",
     "val": "validation, which chose the epoch",
     "train": "training images",
     "trained_on": "training images as balanced",
@@ -110,6 +118,9 @@ def parts_and_figures(
         runs: records; those that agree in `fields` stand in one line a part.
         fields: parameters that the lines name.
         against: a published accuracy in percent; two columns then tell what is missing to it.
+
+    Returns:
+        A table whose caption names the element-wise accuracy of a network that predicts nothing.
     """
     if not runs:
         return note(NO_RUN)
@@ -142,7 +153,56 @@ def parts_and_figures(
                     "Element-wise, to the printed": f"{against - element:+.2f}",
                 }
             rows.append(row)
-    return table(rows)
+    classes = len(runs[0].data.classes)
+    nothing = f"{100 * (classes - 1) / classes:.1f}"
+    return table(rows, f"A network that gives no expression one half has {nothing} element-wise")
+
+
+def reached(runs: Sequence[RunRecord], fields: Sequence[str], printed: float) -> Markdown:
+    """Which part and which meaning of accuracy come up to a printed number; a sentence.
+
+    Args:
+        runs: records.
+        fields: parameters that name a run.
+        printed: in percent.
+    """
+    figures = {"accuracy": "top-1", "elementwise_accuracy": "element-wise"}
+    found = [
+        f"{PARTS[part]}, {words}: {100 * run.metrics[part][figure]:.2f} "
+        f"({', '.join(str(run.parameters.get(field)) for field in fields)})"
+        for run in runs
+        for part in PARTS
+        for figure, words in figures.items()
+        if part in run.metrics and 100 * run.metrics[part][figure] >= printed
+    ]
+    if not found:
+        return Markdown(f"None of these comes up to {printed:g}.")
+    return Markdown(f"What comes up to {printed:g} here: {'; '.join(found)}.")
+
+
+def before_first_fall(runs: Sequence[RunRecord]) -> Markdown:
+    """In how many runs the epoch that was kept lies before the learning rate first fell.
+
+    Args:
+        runs: records whose history has the rate of each epoch.
+    """
+    falls = set()
+    early = 0
+    for run in runs:
+        rates = run.history["learning_rate"]
+        fall = next(
+            (epoch + 1 for epoch in range(1, len(rates)) if rates[epoch] < rates[epoch - 1]), None
+        )
+        falls.add(fall)
+        early += fall is None or run.selection.epoch < fall
+    if not falls - {None}:
+        return Markdown("")
+    first = ", ".join(str(fall) for fall in sorted(falls - {None}))
+    return Markdown(
+        f"In {early} of {len(runs)} runs of the schedule the epoch that was kept, the first with "
+        f"the highest validation accuracy, lies before the rate falls for the first time "
+        f"(epoch {first})."
+    )
 
 
 def fusions_with_members(
