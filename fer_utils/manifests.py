@@ -305,6 +305,38 @@ class PublishedTable(_Model):
     cells: tuple[PublishedCell, ...]
 
 
+class PublishedFigure(_Model):
+    """A numbered figure of the paper: where in its chapter ours stands, or why there is none."""
+
+    id: str = Field(pattern=r"^Figure \d+(\.\d+)?$", description="as the paper calls it")
+    page: int | str | None = None
+    shows: str = Field(description="what it shows, in few words")
+    here: str | None = Field(
+        None, min_length=1, description="the heading in the chapter that ours stands under"
+    )
+    differs: str | None = Field(None, description="in what ours is another picture, if it is")
+    cells: tuple[Slug, ...] = Field(
+        (), description="the cells whose runs ours is drawn from; none where it takes no run"
+    )
+    instead: str | None = Field(
+        None,
+        description="the label of `also` whose runs are drawn where a cell has none of its own",
+    )
+    why_not: str | None = Field(
+        None, min_length=1, description="why the chapter has no such picture, one clause"
+    )
+
+    @model_validator(mode="after")
+    def _here_or_not(self) -> PublishedFigure:
+        if (self.here is None) == (self.why_not is None):
+            raise ValueError(f"{self.id}: a figure has here or why_not, and not both")
+        if self.here is None and (self.differs or self.cells):
+            raise ValueError(f"{self.id}: differs and cells are of a picture that is here")
+        if self.instead and not self.cells:
+            raise ValueError(f"{self.id}: instead of which cells' runs?")
+        return self
+
+
 class OpenDetail(_Model):
     """Something the paper does not say, and what was done about it."""
 

@@ -1,7 +1,10 @@
 """Manifests say what they must, and refuse slips of the pen."""
 
 import pickle
+import re
+from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -16,6 +19,7 @@ from fer_utils.manifests import (
     published_papers,
 )
 
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 EXPECTED = {"fer2013", "ferplus", "ck48", "ckplus", "jaffe", "synthetic"}
 
 
@@ -250,6 +254,69 @@ def test_a_claim_is_read_as_its_kind_and_names_its_cells():
 def test_slips_in_a_claim_or_matrix_are_refused(claims, matrices, message):
     with pytest.raises(ValidationError, match=message):
         claimed(*claims, matrices=matrices)
+
+
+# ---- figures ----------------------------------------------------------------------------------
+
+# As the captions count them. The thesis counts by chapter; chapters 1, 2 and 6 have no figure.
+NUMBERED = {
+    "nouisser2023": [f"Figure {n}" for n in range(1, 10)],
+    "rahman2021": [
+        *(f"Figure 3.{n}" for n in range(1, 9)),
+        *(f"Figure 4.{n}" for n in range(1, 5)),
+        *(f"Figure 5.{n}" for n in range(1, 14)),
+    ],
+    "wang2023": [f"Figure {n}" for n in range(1, 9)],
+    "yengikand2023": [f"Figure {n}" for n in range(1, 7)],
+}
+
+
+@pytest.mark.parametrize("paper", NUMBERED)
+def test_every_figure_that_has_a_number_is_listed_once_and_in_order(paper):
+    assert [figure.id for figure in load_published(paper).figures] == NUMBERED[paper]
+
+
+@pytest.mark.parametrize("paper", published_papers())
+def test_a_figure_that_is_here_stands_under_a_heading_of_a_chapter_that_lists_it(paper):
+    cells = nbformat.read(NOTEBOOKS / f"{paper}.ipynb", as_version=4).cells
+    told = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    headings = re.findall(r"^#+ (.+)$", told, flags=re.M)
+    figures = load_published(paper).figures
+    lost = [one.id for one in figures if one.here and headings.count(one.here) != 1]
+    assert figures
+    assert lost == [], "the heading is missing, was changed, or stands there twice"
+    assert code.count(f'display.figures(load_published("{paper}").figures, ') == 1
+
+
+FIGURE = {"id": "Figure 5.1", "shows": "a matrix", "here": "Results", "cells": ["better"]}
+
+
+def test_a_figure_reads_back():
+    (figure,) = claimed(figures=[FIGURE]).figures
+    assert (figure.here, figure.cells, figure.why_not) == ("Results", ("better",), None)
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ([FIGURE | {"why_not": "real faces"}], "Figure 5.1: a figure has here or why_not, and not"),
+        ([{"id": "Figure 1", "shows": "a face"}], "Figure 1: a figure has here or why_not"),
+        ([{"id": "Figure 1", "shows": "a face", "why_not": "", "cells": ["better"]}], "why_not"),
+        ([FIGURE | {"here": None, "why_not": "none"}], "Figure 5.1: differs and cells are of"),
+        ([FIGURE | {"cells": [], "instead": "20 epochs"}], "Figure 5.1: instead of which"),
+        ([FIGURE | {"cells": ["nowhere"]}], "Figure 5.1: no such cells: nowhere"),
+        ([FIGURE | {"instead": "20 epochs"}], "Figure 5.1: no cell of it has '20 epochs'"),
+        ([FIGURE | {"id": "5.1"}], "figures.0.id"),
+        ([FIGURE, FIGURE], "figure not unique: Figure 5.1"),
+    ],
+)
+def test_slips_in_a_figure_are_refused(figures, message):
+    with pytest.raises(ValidationError, match=message):
+        claimed(figures=figures)
+
+
+# ---- reading ----------------------------------------------------------------------------------
 
 
 def test_published_tables_are_read_from_any_place(tmp_path):

@@ -176,3 +176,24 @@ def layout() -> tuple[list, list]:
     along = [column[0][0] for column in columns]
     skips = [(*pair, "skip") for pair in pairwise(along[1:-2])]
     return columns, [*pairwise(along), *skips]
+
+
+def attention_layout() -> tuple[dict, list]:
+    """Boxes and arrows for `drawings.diagram`: the attention of Figure 8 on a block's output."""
+    query, key, value = (f"{name}\n{HEADS} x {UNITS}" for name in ("query", "key", "value"))
+    scores, weighed, joined = "scaled\nproducts", "weighted\nsum", f"{HEADS} heads\njoined"
+    boxes = {
+        "block": (0, 0),
+        query: (1.7, 1.2),
+        key: (1.7, 0),
+        value: (1.7, -1.2),
+        scores: (3.4, 0.6),
+        "softmax": (4.9, 0.6),
+        weighed: (6.5, 0),
+        joined: (8.1, 0),
+        "sum": (9.5, 0),
+    }
+    arrows = [("block", name) for name in (query, key, value)]
+    arrows += [(query, scores), (key, scores), (scores, "softmax"), ("softmax", weighed)]
+    arrows += [(value, weighed), (weighed, joined), (joined, "sum"), ("block", "sum", "skip")]
+    return boxes, arrows
