@@ -557,6 +557,9 @@ class PublishedPaper(_Model):
         (), description="the cells that its abstract is about, by id"
     )
     tables: tuple[PublishedTable, ...]
+    figures: tuple[PublishedFigure, ...] = Field(
+        (), description="every figure that has a number, in printed order"
+    )
     open: tuple[OpenDetail, ...] = Field((), description="what the paper does not say")
     matrices: tuple[PublishedMatrix, ...] = ()
     claims: tuple[Claim, ...] = Field((), description="what it says of its own numbers")
@@ -573,6 +576,7 @@ class PublishedPaper(_Model):
     @model_validator(mode="after")
     def _cells_agree(self) -> PublishedPaper:
         _refuse_duplicates("cell id", [cell.id for cell in self.cells])
+        _refuse_duplicates("figure", [figure.id for figure in self.figures])
         _refuse_duplicates("open detail", [detail.id for detail in self.open])
         _refuse_duplicates("claim", [claim.id for claim in self.claims])
         _refuse_duplicates("matrix", [matrix.id for matrix in self.matrices])
@@ -581,12 +585,16 @@ class PublishedPaper(_Model):
         unknown = {cell.dataset for cell in self.cells} - {None, *dataset_names()}
         if unknown:
             raise ValueError(f"data sets without a manifest: {sorted(unknown)}")
-        known = {cell.id for cell in self.cells}
-        for statement in (*self.claims, *self.matrices):
-            if missing := sorted(set(statement.cells) - known):
+        known = {cell.id: cell for cell in self.cells}
+        for statement in (*self.claims, *self.matrices, *self.figures):
+            if missing := sorted(set(statement.cells) - set(known)):
                 raise ValueError(f"{statement.id}: no such cells: {', '.join(missing)}")
             if getattr(statement, "dataset", "fer2013") not in dataset_names():
                 raise ValueError(f"{statement.id}: {statement.dataset!r} has no manifest")
+        for figure in self.figures:
+            beside = {label for name in figure.cells for label in known[name].also}
+            if figure.instead and figure.instead not in beside:
+                raise ValueError(f"{figure.id}: no cell of it has {figure.instead!r} beside it")
         return self
 
 
