@@ -158,7 +158,7 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
     Returns:
         Paper, Run (its name without seed, fold and hash, and what else tells it from its
         namesakes), Kind, Epochs, Seeds and Runs (how many), Validation and Test (accuracies in
-        percent), Hours (of training, all runs together).
+        percent, over the images of all folds), Hours (of training, all runs together).
     """
     groups: dict[str, list[Recorded]] = {}
     for run in records.latest(list(runs)):
@@ -179,7 +179,9 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
         return ", ".join([label, *(f"{name} {same.get(name)}" for name in apart)])
 
     def percent(group: list[Recorded], part: str) -> str:
-        return f"{100 * fmean(run.metrics[part]['accuracy'] for run in group):.2f}"
+        accuracies = [run.metrics[part]["accuracy"] for run in group]
+        images = [run.metrics[part]["n"] for run in group]
+        return f"{100 * fmean(accuracies, images):.2f}"
 
     return [
         {

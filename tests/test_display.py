@@ -624,6 +624,20 @@ def rows_of(html) -> list[list[str]]:
     return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows][1:]
 
 
+def test_a_number_printed_twice_is_one_verdict_and_counting_takes_no_run():
+    counted = Estimate(9.0, 9.0, 9.0, (9.0,), 0)
+    again = CELL.model_copy(update={"id": "again"})
+    other = CELL.model_copy(update={"id": "other", "printed": "66.32", "value": 66.32})
+    found = [
+        *(Comparison("p", "t", cell, OURS, "reproduced", "") for cell in (CELL, again, other)),
+        Comparison("p", "t", other, counted, "reproduced", ""),
+        Comparison("p", "t", other.model_copy(update={"margin": None}), None, None, ""),
+    ]
+    rows = rows_of(display.tally({"p": found, "q": found[:1]}, "report-"))
+    assert [row[1:] for row in rows] == [["2 (3)", "1"], ["1", "0"]]
+    assert ["without a run" in row[0] for row in rows] == [False, True]
+
+
 def test_values_without_a_margin_stand_beside_what_was_used_or_measured(make_record):
     def printed(name, figure, **more):
         cell = CELL.model_copy(update={"margin": None, "id": name, "metric": figure, **more})

@@ -16,7 +16,6 @@ from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select, split_of_ours
 from fer_utils.display.cells import badge, interval, table
-from fer_utils.display.trained import devices
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import (
     Improvement,
@@ -325,47 +324,6 @@ def open_details(
     return table(rows)
 
 
-def costs(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]) -> HTML:
-    """What the runs behind each published number cost, and all of them together.
-
-    A run that several numbers are read from is counted with each, and once in the last line.
-    Energy is a column where some run has it.
-
-    Args:
-        comparisons: of one paper or of several; those without runs are left out.
-        recorded: the runs, of the same papers.
-    """
-    by_name = {run.run: run for run in recorded}
-    energy = any("joules" in run.device for run in recorded)
-    rows, every = [], {}
-    for found in comparisons:
-        own = {name: by_name[name] for name in found.ours.runs} if found.ours else {}
-        if own:
-            result = f"{escape(found.cell.row)}, {escape(found.cell.column)}"
-            place = {"Paper": found.paper, "Table": escape(found.table), "Result": result}
-            rows.append(place | _cost(list(own.values()), energy))
-            every |= own
-    if not rows:
-        return table([])
-    last = {"Paper": "all", "Table": "", "Result": ""} | _cost(list(every.values()), energy)
-    return table([*rows, last])
-
-
-def _cost(found: Sequence[RunRecord], energy: bool) -> dict[str, object]:
-    """Seconds, devices and energy of some runs, as cells of a table."""
-    cost = {
-        "Runs": len(found),
-        "Training, s": f"{sum(run.timings.get('training', 0) for run in found):,.0f}",
-        "Prediction, s": f"{sum(run.timings.get('prediction', 0) for run in found):,.1f}",
-        "Device": escape(devices(found)),
-    }
-    if energy:
-        joules = [run.device.get("joules") for run in found]
-        known = None not in joules
-        cost["Energy, kJ"] = f"{sum(joules) / 1000:,.1f}" if known else "not measured"
-    return cost
-
-
 def learning_rates(printed: Sequence[PublishedCell], schedule: Mapping[int, float]) -> HTML:
     """A published schedule of learning rates beside the one that training follows.
 
@@ -426,6 +384,43 @@ def above_one_half(cells: Sequence[PublishedCell], meant: Mapping[str, float]) -
             }
         )
     return table(rows)
+
+
+def tally(compared: Mapping[str, Sequence[Comparison]], reports: str) -> HTML:
+    """How often each verdict was given, paper by paper.
+
+    A number that a paper prints in several tables is one result; it counts once, and the cells
+    that have it stand in brackets where they are more. What a program counts without a run, such
+    as multiplications, is told apart.
+
+    Args:
+        compared: each paper's cells.
+        reports: beginning of the address of a paper's report, such as "report-".
+    """
+    counts: dict[tuple[str, bool], dict[str, list[tuple]]] = {}
+    for paper, cells in compared.items():
+        for found in cells:
+            if found.verdict is None:
+                continue
+            cell = found.cell
+            same = (cell.metric, cell.expression, cell.printed, str(cell.select), cell.dataset)
+            counted = found.ours is not None and not found.ours.runs
+            counts.setdefault((found.verdict, counted), {}).setdefault(paper, []).append(same)
+
+    def told(results: Sequence[tuple]) -> str:
+        once = len(set(results))
+        return f"{once} ({len(results)})" if once < len(results) else str(once)
+
+    return table(
+        [
+            {"Verdict": badge(verdict) + (" by counting, without a run" if counted else "")}
+            | {
+                f'<a href="{reports}{paper}.html">{paper}</a>': told(by_paper.get(paper, ()))
+                for paper in compared
+            }
+            for (verdict, counted), by_paper in sorted(counts.items())
+        ]
+    )
 
 
 def overview(comparisons: Sequence[Comparison]) -> HTML:
