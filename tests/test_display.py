@@ -20,6 +20,7 @@ from fer_utils.differences import Difference
 from fer_utils.display import trained
 from fer_utils.estimates import Estimate
 from fer_utils.gaps import Step
+from fer_utils.grid import Run
 from fer_utils.manifests import (
     OpenDetail,
     PublishedCell,
@@ -90,6 +91,7 @@ def test_data_card_tells_how_to_get_a_set_and_whether_faces_may_be_shown(name):
     card = display.data_card(manifest)
     assert manifest.licence.name in text(card).replace("&#x27;", "'")
     assert ("yes." if manifest.faces.shown else "no.") in text(card)
+    assert all(person in text(card) for person in manifest.faces.subjects)
 
 
 def test_open_details_without_runs_say_not_measured():
@@ -314,19 +316,79 @@ def test_confusion_matrices_stand_beside_each_other_in_percent(count, make_recor
         assert [told.get_text() for told in axis.texts] == ["75", "25", "0", "100"]
 
 
-def test_costs_are_told_a_number_and_once_in_all(make_record):
-    runs = [make_record(name, seed=seed) for seed, name in enumerate("ab")]
+def compared(ours=None, cell=CELL, **also) -> Comparison:
+    return Comparison("yengikand2023", "II", cell, ours, "exceeded", "made", also)
+
+
+def of_runs(*names: str) -> Estimate:
+    return Estimate(60.0, 58.5, 61.5, (59.0,), 100, names)
+
+
+def lines(html) -> list[list[str]]:
+    """The cells of every row, as text."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html.data)
+    return [
+        [re.sub(r"<[^>]+>", "", told) for told in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in rows
+    ]
+
+
+def test_costs_have_a_line_for_each_set_of_runs_and_each_run_once_in_the_sum(make_record):
+    runs = [make_record(f"{name}-seed{seed}-0", seed=seed) for seed, name in enumerate("abc")]
+    runs.append(make_record("d-seed0-0", profile="reduced"))
+    runs.append(make_record("dropout0.3-seed4-0", contrast="on purpose"))
+    a, b, c, d, _ = (run.run for run in runs)
+    other = CELL.model_copy(update={"id": "other", "row": "Theirs", "metric": "balanced_accuracy"})
+    found = [
+        compared(of_runs(b, a), other),  # the same runs as below, with another figure
+        compared(of_runs(a, b), **{"20 epochs": of_runs(d), "20 epochs, on val": of_runs(d)}),
+        compared(None, other, **{"on val": of_runs(a), "people apart": of_runs(b, c)}),
+    ]
+    cpu = "cpu, 2 cores"
+    assert lines(display.costs(found, runs)) == [
+        ["Paper", "Runs", "Training, s", "Prediction, s", "Device"],
+        ["yengikand2023", "5", "6", "0.0", cpu],  # of 1.25 s each
+        ["Answers", "Kind", "Runs", "Training, s", "Prediction, s", "Device"],
+        ["II: Ours &lt;b&gt;, FER2013; Theirs, FER2013", "full", "2", "2", "0.0", cpu],
+        ["II: Ours &lt;b&gt;, FER2013 (20 epochs)", "reduced", "1", "1", "0.0", cpu],
+        ["II: Theirs, FER2013 (on val)", "full", "1", "1", "0.0", cpu],
+        ["II: Theirs, FER2013 (people apart)", "full", "2", "2", "0.0", cpu],
+        ["No printed number: dropout0.3", "contrast", "1", "1", "0.0", cpu],
+    ]
+
+
+def test_energy_is_told_where_a_machine_counts_it(make_record):
     gpu = {"kind": "cuda", "model": "a GPU", "joules": 2500.0}
-    runs.append(make_record("c").model_copy(update={"device": gpu}))
-    other = Estimate(60.0, 58.5, 61.5, (59.0,), 100, ("b",))
-    quick = Estimate(60.0, 58.5, 61.5, (59.0,), 100, ("c",))
-    found = [Comparison("p", "II", CELL, ours, "exceeded", "") for ours in (OURS, other, None)]
-    told = text(display.costs(found, runs))
-    assert "2   2   0.0   cpu, 2 cores   not measured" in re.sub(r" {2,}", "   ", told)
-    assert re.search(r"all\s+2\s+2 ", told)  # two runs of 1.25 s, though three are named
-    told = text(display.costs([Comparison("p", "II", CELL, quick, "exceeded", "")], runs))
-    assert re.search(r"1\s+1\s+0.0\s+a GPU\s+2.5", told)
-    assert "Energy" not in text(display.costs(found, runs[:2]))  # nothing is known of it
+    runs = [make_record("a"), make_record("b").model_copy(update={"device": gpu})]
+    told = lines(display.costs([compared(of_runs("a")), compared(of_runs("b"))], runs))
+    assert [row[-2:] for row in told if row[0].startswith("II")] == [
+        ["cpu, 2 cores", "not measured"],
+        ["a GPU", "2.5"],
+    ]
+    assert "Energy" not in text(display.costs([compared(of_runs("a"))], runs[:1]))
+
+
+def test_a_headline_without_a_run_has_what_one_seed_is_expected_to_take(make_record):
+    paper = load_published("yengikand2023")
+    cells = {cell.id: cell for cell in paper.cells}
+    jaffe, fer2013 = cells["table2-ours-jaffe"], cells["table2-ours-fer2013"]
+    beside = CELL.model_copy(update={"id": "beside"})
+    found = [compared(of_runs("a"), fer2013), compared(None, jaffe), compared(None, beside)]
+    weights = planned("weights", "table2-ours-fer2013", 1000, state="recorded")
+    folds = [planned(f"fold{k}", jaffe.id, 17, first=("weights",)) for k in range(10)]
+    plan = [weights, *folds, planned("more", "beside", 50)]
+    (last,) = [
+        row for row in lines(display.costs(found, [make_record("a")], plan)) if "II" in row[0]
+    ][1:]
+    assert last == ["II: Our model, Jaffe", "expected, one seed", "11", "1,170", "", "one core"]
+
+    plan[1] = planned("fold0", jaffe.id, None)
+    assert "not known" in text(display.costs(found, [], plan))
+
+
+def planned(name, cell, seconds, **more) -> Run:
+    paper, fields = "yengikand2023", {"dataset": "jaffe", "seed": 0}
+    return Run(name, paper, {}, fields, ("full",), (), (cell,), 0, seconds=seconds, **more)
 
 
 # ---- faces that may be shown -------------------------------------------------------------------

@@ -19,6 +19,7 @@ def data_card(manifest: DatasetManifest) -> HTML:
         if part.count
     )
     shown = "yes" if manifest.faces.shown else "no"
+    people = ", ".join(manifest.faces.subjects)
     lines = {
         "Name": manifest.title,
         "About": manifest.about,
@@ -31,7 +32,8 @@ def data_card(manifest: DatasetManifest) -> HTML:
         )
         or "none",
         "Licence": manifest.licence.name,
-        "May faces be shown?": f"{shown}. {manifest.faces.wording}",
+        "May faces be shown?": f"{shown}. {manifest.faces.wording}"
+        + (f" They are {people}." if people else ""),
         "How to get it": manifest.obtain,
         "Notes": " ".join(manifest.notes),
     }

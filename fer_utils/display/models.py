@@ -86,7 +86,7 @@ def networks(builders: dict[str, Callable], image: np.ndarray, published: dict) 
         [
             {
                 "Network": name,
-                "Parameters as published": f"{as_published:,}",
+                "Parameters for ImageNet": f"{as_published:,}",
                 "Parameters here": f"{here:,}",
                 "Multiply-accumulates": f"{products:,}",
                 f"Latency against {found[0][0]}": f"{seconds / found[0][-1]:.2f}",
