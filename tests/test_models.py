@@ -1,6 +1,7 @@
 """Every model has the shape and size it states, learns, and survives saving and other backends.
 
-A paper's model file takes part by having VARIANTS and PARAMETERS; nothing is listed here.
+A paper's model file takes part by having VARIANTS and PARAMETERS. Listed here is only what one
+more parameter of a chapter makes of a variant.
 """
 
 import importlib
@@ -23,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from fer_utils import models
-from fer_utils.models import rahman2021, yengikand2023
+from fer_utils.models import nouisser2023, rahman2021, yengikand2023
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,14 @@ def cases_with(name: str) -> dict[str, Case]:
     }
 
 
-IN_KERAS, IN_TORCH = cases_with("compile_model"), cases_with("optimizer")
+# Attention on the smaller maps alone, as the chapter's `attention_from` has it.
+SMALLER = {
+    f"nouisser2023-attention-{side}": Case(
+        nouisser2023, {**nouisser2023.VARIANTS["attention"], "attention_from": side}, parameters
+    )
+    for side, parameters in {12: 11_806_663, 6: 11_282_375}.items()
+}
+IN_KERAS, IN_TORCH = cases_with("compile_model") | SMALLER, cases_with("optimizer")
 every_keras_model = pytest.mark.parametrize("name", IN_KERAS)
 every_torch_model = pytest.mark.parametrize("name", IN_TORCH)
 BATCH, STEPS = 8, 2

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fer_utils.models import nouisser2023
+from fer_utils.parameters import WEIGHTS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1)).astype(np.uint8)
 TARGETS = np.eye(7, dtype=np.float32)[[0, 3, 5, 6]]
@@ -27,9 +28,14 @@ def reference() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def weights_file(reference, tmp_path_factory) -> str:
+def headless(reference) -> keras.Model:
+    return keras.Model(reference.input, reference.layers[-2].output)
+
+
+@pytest.fixture(scope="module")
+def weights_file(headless, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
-    keras.Model(reference.input, reference.layers[-2].output).save_weights(path)
+    headless.save_weights(path)
     return str(path)
 
 
@@ -43,6 +49,17 @@ def test_with_equal_weights_it_is_keras_own_mobilenet(reference, weights_file):
     assert np.ptp(expected) > 0.1, "features that are all alike compare nothing"
     found = features(nouisser2023.build(weights=weights_file))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", WEIGHTS)
+def test_every_kind_of_file_that_the_chapter_admits_is_read(
+    suffix, reference, headless, weights_file, tmp_path
+):
+    path = tmp_path / f"mobilenet{suffix}"
+    headless.save(path)
+    expected = features(nouisser2023.build(weights=weights_file))
+    np.testing.assert_array_equal(features(nouisser2023.build(weights=str(path))), expected)
 
 
 def test_the_weights_counted_by_hand(reference):
@@ -59,6 +76,10 @@ def test_the_weights_counted_by_hand(reference):
         "attention": 3_228_864 + logits + skips + attention,
     }
     assert counts == nouisser2023.PARAMETERS
+    for side, maps in {12: [64], 6: [64, 128, 128]}.items():  # larger ones, which get none
+        fewer = sum(4 * width * 8 * 64 for width in maps)
+        options = {**nouisser2023.VARIANTS["attention"], "attention_from": side}
+        assert nouisser2023.build(**options).count_params() == counts["attention"] - fewer
 
 
 def test_maps_shrink_from_24_to_1():
