@@ -7,10 +7,12 @@ measured   copies and detectors, as measured on the real images
 models     networks
 trained    recorded runs
 papers     what papers printed, beside our runs
+costs      what runs took, and what others would
 sentences  what a chapter says of its own numbers
 """
 
 from fer_utils.display.cells import NO_RUN, badge, interval, note, table
+from fer_utils.display.costs import costs
 from fer_utils.display.figures import figures
 from fer_utils.display.images import (
     balanced,
@@ -24,7 +26,6 @@ from fer_utils.display.models import model_sizes, networks, sizes
 from fer_utils.display.papers import (
     above_one_half,
     changes,
-    costs,
     expressions,
     findings,
     flat,
@@ -35,6 +36,7 @@ from fer_utils.display.papers import (
     overview,
     settings,
     side_by_side,
+    tally,
     verdicts,
 )
 from fer_utils.display.sentences import (
@@ -114,6 +116,7 @@ __all__ = [
     "side_by_side",
     "sizes",
     "table",
+    "tally",
     "validation_by",
     "verdicts",
     "where_both_find",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,3 +81,23 @@ def ordered(runs: dict[str, Run]) -> list[Run]:
     for run in sorted(runs.values(), key=lambda run: (run.rank, run.fields["seed"])):
         put(run)
     return list(ordered.values())
+
+
+def still_open(plan: Sequence[Run], chosen: Callable[[Run], bool] = lambda run: True) -> list[Run]:
+    """The runs that are not recorded, and those whose weights they start from.
+
+    Weights are in no record: to go on from them, a recorded run has to be made again.
+
+    Args:
+        plan: of `grid.plan`.
+        chosen: which of them count.
+    """
+    by_name = {run.name: run for run in plan}
+    waiting = [run for run in plan if run.state != "recorded" and chosen(run)]
+    needed: dict[str, Run] = {}
+    while waiting:
+        run = waiting.pop()
+        if run.name not in needed:
+            needed[run.name] = run
+            waiting += [by_name[name] for name in run.first if name in by_name]
+    return [run for run in plan if run.name in needed]

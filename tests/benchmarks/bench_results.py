@@ -30,7 +30,7 @@ PAGE = """
 import json, resource, sys, time
 start = time.process_time()
 from fer_utils import comparison, display, records
-from fer_utils.manifests import load_published, published_papers
+from fer_utils.manifests import published_papers
 try:
     from fer_utils.summary import recorded
 except ImportError:
@@ -43,8 +43,7 @@ compared = time.process_time()
 overview = display.overview(every).data
 shown = time.process_time()
 kept = [run for paper in published_papers() for run in recorded(paper)]
-headline = [found for found in every if found.cell.id in load_published(found.paper).headline]
-costs = display.costs(headline, kept).data
+costs = display.costs(every, kept).data
 end = time.process_time()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({{
