@@ -131,6 +131,12 @@ def test_every_paper_has_a_report_with_all_its_claims_headline_results_and_what_
     assert "{{" not in text
 
 
+def test_the_front_page_leads_to_every_report_and_chapter():
+    links = {link["href"] for link in soup("intro.html").select("article a[href]")}
+    for paper in published_papers():
+        assert {f"chapters/{paper}.html", f"chapters/report-{paper}.html"} <= links
+
+
 @pytest.mark.parametrize("paper", published_papers())
 def test_a_report_and_its_chapter_lead_to_each_other(paper):
     links = {

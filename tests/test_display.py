@@ -4,7 +4,12 @@ import base64
 import csv
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,9 +33,11 @@ from fer_utils.manifests import (
     dataset_names,
     load_manifest,
     load_published,
+    published_papers,
 )
 from fer_utils.models import nouisser2023, rahman2021, wang2023, yengikand2023
 
+ROOT = Path(__file__).parents[1]
 CELL = PublishedCell(
     id="made",
     row="Ours <b>",
@@ -481,6 +488,36 @@ def test_front_page_says_where_ours_was_split_by_image():
     fer2013, ckplus = re.findall(r"<td[^>]*>(Our model[^<]*)", display.headlines(found, "").data)
     assert "split by image" not in fer2013
     assert "(ours split by image)" in ckplus
+
+
+def test_a_paper_more_is_on_the_front_page_which_names_none_itself(tmp_path):
+    """What it shows of papers is glued to it from the page of results."""
+    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf8")
+    glued = re.findall(r"```{glue} (\w+)\n:doc: chapters/results.ipynb\n```", intro)
+    assert not [paper for paper in published_papers() if paper in intro]
+
+    for name in ("fer_utils", "data_manifests"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    published = tmp_path / "data_manifests" / "published"
+    paper = (published / "yengikand2023.yaml").read_text(encoding="utf8")
+    more = paper.replace("paper: yengikand2023", "paper: smith2024", 1)
+    (published / "smith2024.yaml").write_text(more, encoding="utf8")
+    cells = json.loads((ROOT / "notebooks" / "results.ipynb").read_text(encoding="utf8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    last = next(k for k, source in enumerate(code) if "import glue" in source)
+    told = "import myst_nb\nmyst_nb.glue = lambda name, shown, display: print(name, shown.data)"
+    shown = subprocess.run(
+        [sys.executable, "-c", "\n".join([told, *code[: last + 1]])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert [line.partition(" ")[0] for line in shown] == ["headlines", "papers"]
+    assert sorted(glued) == ["headlines", "papers"]
+    assert all('href="chapters/report-smith2024.html"' in line for line in shown)
+    assert 'href="chapters/smith2024.html"' in shown[1]
 
 
 def test_dropped_images_are_told_as_shares_of_each_expression_and_of_all():

@@ -21,6 +21,7 @@ from fer_utils.manifests import (
     Improvement,
     OpenDetail,
     PublishedCell,
+    PublishedPaper,
     load_manifest,
     load_published,
 )
@@ -92,6 +93,22 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
     # On a page of prose, too, it looks as what a cell of code puts out.
     inside = f'<div class="output text_html">{table(rows).data}</div>'
     return HTML(f'<div class="cell_output headlines">{inside}</div>')
+
+
+def introduced(papers: Iterable[PublishedPaper], folder: str) -> HTML:
+    """Every paper in a line, with the way to its report and to its chapter.
+
+    Args:
+        papers: as published.
+        folder: beginning of the addresses of both, such as "chapters/".
+    """
+    items = [
+        f"<li>{escape(', '.join(paper.authors))}: <em>{escape(paper.title)}</em>, {paper.year} "
+        f'(<a href="{folder}report-{paper.paper}.html">report</a>, '
+        f'<a href="{folder}{paper.paper}.html">chapter</a>)</li>'
+        for paper in papers
+    ]
+    return HTML(f"<ul>{''.join(items)}</ul>")
 
 
 def _lines(found: Comparison) -> list[dict[str, object]]:
