@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--json", action="store_true", help="for programs")
     check.set_defaults(run=_data_check)
 
-    report = data.add_parser("report", help="copies, label noise and leakage of the real images")
+    report = data.add_parser("report", help="copies, labels, leakage, faces of the real images")
     report.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
     report.add_argument("--write", action="store_true", help="into results/data.json, for the book")
     report.set_defaults(run=_data_report)

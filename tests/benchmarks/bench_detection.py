@@ -12,11 +12,11 @@ Measured on FER2013 with two cores, beside other work that wanted four times as 
 
     --images 16384 --detectors hog    two processes 1.17 times as fast on the clock as one, 0.59 a
                                       process, for 1.19 times its processor time
-    --images 4096                     Haar 1.32 times as fast as HOG by processor time, with a face in
-                                      36 % of the images where HOG has one in 69 %
+    --images 4096                     Haar 1.32 times as fast as HOG by processor time, with a face
+                                      in 36 % of the images; HOG has one in 69 %
 
-There two processes together got nine tenths of a core and one alone got two thirds of one, so on free
-cores two should be 1.7 times as fast (2 / 1.19). That was not measured.
+There one process got two thirds of a core, and two got nine tenths of one together. On free cores
+the bound is 2 / 1.19, 1.7 times as fast; that was not measured.
 """
 
 from __future__ import annotations
