@@ -355,7 +355,10 @@ CellOrNumber = Annotated[Slug | float, Field(description="a cell's id, or a numb
 
 
 class _Claim(_Model):
-    """A statement that arithmetic can check; `fer_utils.audit` does. `cells` are those it names."""
+    """A statement that arithmetic or our runs can check: `fer_utils.audit`, `fer_utils.claims`.
+
+    `cells` are those that it names.
+    """
 
     id: Slug
     says: str = Field(description="the paper's words, or what its layout says")
@@ -427,12 +430,15 @@ class Improvement(_Claim):
     kind: Literal["improvement"]
     better: Slug
     base: Slug
+    others: tuple[Slug, ...] = Field(
+        (), description="results below `base` in print, which ours is to be above as well"
+    )
     points: Slug | None = Field(None, description="the cell that prints it, in percentage points")
     n_test: int | None = Field(None, gt=0, description="images that both are on, where known")
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return _cells_of(self.better, self.base, self.points)
+        return _cells_of(self.better, self.base, *self.others, self.points)
 
 
 class Highest(_Claim):
@@ -447,8 +453,66 @@ class Highest(_Claim):
         return (self.best, *self.others)
 
 
+class AllAbove(_Claim):
+    """Each of some results is above a number."""
+
+    kind: Literal["all above"]
+    results: tuple[Slug, ...] = Field(min_length=1)
+    number: float = Field(description="in percent")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return self.results
+
+
+class Recognised(_Claim):
+    """So many expressions are recognised; a table prints the same as a rate."""
+
+    kind: Literal["recognised"]
+    number: Slug = Field(description="of expressions")
+    rate: Slug = Field(description="their share, with a margin and the runs that tell")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.number, self.rate)
+
+
+class BetterRecognised(_Claim):
+    """Some expressions are recognised better than others; the paper has a picture of it alone."""
+
+    kind: Literal["better recognised"]
+    result: Slug = Field(description="the accuracy whose runs tell")
+    better: tuple[Expression, ...] = Field(min_length=1)
+    worse: tuple[Expression, ...] = Field(min_length=1)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.result,)
+
+
+class Balance(_Claim):
+    """A network computes less than another and is about as accurate, by how much is not told."""
+
+    kind: Literal["balance"]
+    result: Slug = Field(description="its accuracy, with a margin")
+    against: str = Field(description="the other network: a label in the result's `also`")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.result,)
+
+
 Claim = Annotated[
-    Total | OfficialCounts | AtMost | SameNumber | Improvement | Highest,
+    Total
+    | OfficialCounts
+    | AtMost
+    | SameNumber
+    | Improvement
+    | Highest
+    | AllAbove
+    | Recognised
+    | BetterRecognised
+    | Balance,
     Field(discriminator="kind"),
 ]
 
@@ -572,6 +636,14 @@ class PublishedPaper(_Model):
     def cells(self) -> tuple[PublishedCell, ...]:
         """Every cell of every table, in printed order."""
         return tuple(cell for table in self.tables for cell in table.cells)
+
+    @model_validator(mode="after")
+    def _balances_have_another_network(self) -> PublishedPaper:
+        labels = {cell.id: cell.also for cell in self.cells}
+        for claim in self.claims:
+            if isinstance(claim, Balance) and claim.against not in labels.get(claim.result, {}):
+                raise ValueError(f"{claim.id}: {claim.result} has no {claim.against!r} beside it")
+        return self
 
     @model_validator(mode="after")
     def _cells_agree(self) -> PublishedPaper:

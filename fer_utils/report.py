@@ -1,8 +1,4 @@
-"""What the report page of a paper shows: its claims judged, the runs behind them, what is open.
-
-A claim is an entry of `claims` in data_manifests/published. One that orders results is judged on
-our runs; any other, on the printed numbers alone, by the audit.
-"""
+"""What the report page of a paper shows: its claims judged, the runs behind them, what is open."""
 
 from __future__ import annotations
 
@@ -10,29 +6,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
-from typing import Literal, get_args
+from typing import get_args
 
 from IPython.display import HTML, Markdown
 
-from fer_utils import audit, display
+from fer_utils import audit, comparison, display
+from fer_utils.claims import Judged, Printed, place
 from fer_utils.comparison import Comparison, Verdict
-from fer_utils.differences import Difference, of_estimates
-from fer_utils.estimates import Estimate
-from fer_utils.grid import Run, read_chapter
-from fer_utils.manifests import (
-    Claim,
-    Highest,
-    Improvement,
-    PublishedPaper,
-    load_manifest,
-    load_published,
-)
+from fer_utils.grid import READING, Run, read_chapter
+from fer_utils.manifests import PublishedPaper, load_manifest, load_published
 from fer_utils.records import RunRecord
-
-Printed = Literal["fits", "does not fit", "cannot tell"]
-BY_CLAIM = ("counts", "improvement", "text and tables")  # the audit's checks that a claim asks for
 
 
 def discussion(paper: str) -> Markdown:
@@ -58,116 +43,6 @@ def discussion(paper: str) -> Markdown:
 # ---- claims -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A claim and what came of it.
-
-    Args:
-        claim: as in the published file.
-        outcome: a verdict where it was put to our runs, else whether the printed numbers fit it.
-        sentence: why, as text.
-        cells: those that it names.
-    """
-
-    claim: Claim
-    outcome: Verdict | Printed
-    sentence: str
-    cells: tuple[Comparison, ...]
-
-    @property
-    def on_runs(self) -> bool:
-        return self.outcome in get_args(Verdict)
-
-
-def judge(paper: PublishedPaper, compared: Sequence[Comparison]) -> list[Judged]:
-    """Every claim of a paper, those that our runs can tell of first.
-
-    Args:
-        paper: as published.
-        compared: all of its cells.
-    """
-    cells = {found.cell.id: found for found in compared}
-    checked = audit.outcomes(paper)
-    judged = []
-    for claim in paper.claims:
-        printed, told = _as_printed(claim, checked)
-        ours = _on_runs(claim, cells)
-        if ours:
-            printed_too = f" As printed: {told}" if printed != "fits" else ""
-            outcome, sentence = ours[0], ours[1] + printed_too
-        else:
-            outcome, sentence = printed, told
-        behind = tuple(cells[name] for name in claim.cells)
-        judged.append(Judged(claim, outcome, sentence, behind))
-    return sorted(judged, key=lambda found: not found.on_runs)
-
-
-def _on_runs(claim: Claim, cells: dict[str, Comparison]) -> tuple[Verdict, str] | None:
-    """The verdict on a claim that one result is above others; None for any other claim."""
-    if isinstance(claim, Improvement):
-        best, others = cells[claim.better], [cells[claim.base]]
-    elif isinstance(claim, Highest):
-        best, others = cells[claim.best], [cells[other] for other in claim.others]
-    else:
-        return None
-    if best.verdict is None:
-        return None
-    tested = [best, *(found for found in others if found.verdict)]
-    for found in tested:
-        if found.verdict == "not comparable":
-            return "not comparable", f"{_name(found)}: {found.reason}."
-    if missing := [_name(found) for found in tested if found.ours is None]:
-        return "not attempted", f"No full run is recorded of {'; '.join(missing)}."
-    if any(found.ours.stale for found in tested):
-        return "stale", "The code or the data of a run have changed since; run it again."
-    apart = [(_points(best, other), other) for other in others]
-    points, other = min(apart, key=lambda found: found[0].mean)
-    whose = "in our runs" if other.verdict else "as printed"
-    nearest = "the highest of them, " if len(others) > 1 else ""
-    told = (
-        f"Our result less {nearest}{_name(other)} ({whose}), "
-        f"is {points.mean:+.2f} points, {points.low:+.2f} to {points.high:+.2f}"
-    )
-    if points.low > 0:
-        return "reproduced", f"{told}: above it."
-    if points.high < 0:
-        return "not reproduced", f"{told}: below it."
-    return "inconclusive", f"{told}: the runs do not tell which is higher."
-
-
-def _points(best: Comparison, other: Comparison) -> Difference:
-    """Our result less another, ours or else as printed, in points."""
-    value = other.cell.value
-    found = of_estimates(other.ours or Estimate(value, value, value, (value,), 0), best.ours)
-    scale = 100 if best.cell.unit == "fraction" else 1
-    return replace(found, **{end: scale * getattr(found, end) for end in ("mean", "low", "high")})
-
-
-def _as_printed(claim: Claim, checked: Sequence[audit.Outcome]) -> tuple[Printed, str]:
-    """Whether the printed numbers fit a claim, and the audit's words for it."""
-    told: dict[Printed, list[str]] = {"does not fit": [], "cannot tell": [], "fits": []}
-    for outcome in checked:
-        if claim.id not in outcome.cells or outcome.kind not in BY_CLAIM:
-            continue
-        if isinstance(outcome, audit.Passed):
-            told["cannot tell" if outcome.vacuous else "fits"].append("")
-        elif outcome.claim == claim.says:
-            sure = outcome.confidence in ("certain", "likely")
-            told["does not fit" if sure else "cannot tell"].append(
-                f"{outcome.test} {outcome.result} {outcome.means} How sure: {outcome.confidence}."
-            )
-        else:  # one finding on several claims, with a line for each that it is about
-            lines = [line for line in outcome.details if line.startswith(f"{claim.says}: ")]
-            for line in lines:
-                printed = line.removeprefix(f"{claim.says}: ")
-                told["cannot tell"].append(f"{printed}: not told from chance.")
-            if not lines:
-                told["fits"].append("")
-    outcome = next((word for word, found in told.items() if found), "cannot tell")
-    words = {"fits": "The printed numbers fit it.", "cannot tell": "Nothing printed tells."}
-    return outcome, " ".join(filter(None, told[outcome])) or words[outcome]
-
-
 def claims(judged: Sequence[Judged]) -> HTML:
     """Claims with their outcome and why, each followed by the cells behind it.
 
@@ -189,7 +64,7 @@ def _claim(found: Judged) -> str:
         if cell.verdict:
             ours = display.interval(cell.ours, cell.cell.unit)
             told = (
-                escape(_name(cell)),
+                escape(place(cell)),
                 escape(cell.cell.printed),
                 ours,
                 display.badge(cell.verdict),
@@ -209,25 +84,25 @@ def _listed(cells: Sequence[Comparison]) -> str:
     return "; ".join(f"{table}: {'; '.join(told)}" for table, told in tables.items())
 
 
-def _name(found: Comparison) -> str:
-    """Where a cell stands in its paper."""
-    return f"{found.table}: {found.cell.row}, {found.cell.column}"
-
-
 # ---- in short, and what was done ---------------------------------------------------------------
 
 
 def scope(headline: Sequence[Comparison]) -> HTML:
-    """The results to be reproduced, each with the margin fixed before any run, and why."""
+    """The results to be reproduced, those with the same margin and reason in one line."""
+    lines: dict[tuple[float | None, str], list[Comparison]] = {}
+    for found in headline:
+        why = found.cell.margin_reason or found.reason
+        lines.setdefault((found.cell.margin, why), []).append(found)
     return display.table(
         [
             {
-                "Result": escape(_name(found)),
-                "Printed": escape(found.cell.printed),
-                "Margin": "none" if found.cell.margin is None else f"± {found.cell.margin:g}",
-                "Why this margin": escape(found.cell.margin_reason or found.reason),
+                "Result, printed": "<br>".join(
+                    f"{escape(place(one))}: {escape(one.cell.printed)}" for one in found
+                ),
+                "Margin": "none" if margin is None else f"± {margin:g}",
+                "Why this margin": escape(why),
             }
-            for found in headline
+            for (margin, why), found in lines.items()
         ]
     )
 
@@ -250,14 +125,13 @@ def summary(
     """
     on_runs = [found.outcome for found in judged if found.on_runs]
     as_printed = [found.outcome for found in judged if not found.on_runs]
-    left = still_open(plan)
     lines = {
         "Paper": f"<em>{escape(paper.title)}</em>, {escape(paper.venue)}, {paper.year}",
         "Headline results": _counted([found.verdict for found in headline if found.verdict]),
         "Claims put to our runs": _counted(on_runs),
         "Claims put to arithmetic": _counted(as_printed),
-        "Recorded": f"{_runs(len(recorded))}, {_training(recorded)} of training",
-        "Open": f"{_runs(len(left))}, expected {cost(left)} of one core" if left else "nothing",
+        "Recorded": _recorded(recorded),
+        "Open": _open(plan) or "nothing",
     }
     rows = "".join(
         f'<tr><th scope="row">{name}</th><td style="text-align: left">{told}</td></tr>'
@@ -277,6 +151,22 @@ def _runs(count: int) -> str:
     return f"{count} run{'' if count == 1 else 's'}"
 
 
+def _recorded(recorded: Sequence[RunRecord]) -> str:
+    """How many runs of each kind are recorded, and what their training took."""
+    kinds: dict[str, list[RunRecord]] = {}
+    for run in sorted(recorded, key=lambda run: KINDS.index(_kind(run))):
+        kinds.setdefault(_kind(run), []).append(run)
+    told = [f"{len(found)} {kind} ({_training(found)})" for kind, found in kinds.items()]
+    return f"{_runs(len(recorded))} and their training: {', '.join(told)}" if told else "no run"
+
+
+KINDS = ("full", "reduced", "contrast")
+
+
+def _kind(run: RunRecord) -> str:
+    return "contrast" if "contrast" in run.parameters else run.profile
+
+
 def code(paper: PublishedPaper) -> Markdown:
     """Where the code is whose numbers these are."""
     chapter = read_chapter(paper.paper)
@@ -290,28 +180,62 @@ def code(paper: PublishedPaper) -> Markdown:
     )
 
 
-def data(plan: Sequence[Run]) -> HTML:
+def data(plan: Sequence[Run], recorded: Sequence[RunRecord]) -> HTML:
     """The data sets that the paper's numbers ask for.
 
     Args:
         plan: all of its runs.
+        recorded: its records, which tell how many images they really used.
     """
     rows = []
     for name in dict.fromkeys(run.dataset for run in plan):
         manifest = load_manifest(name)
         parts = [f"{part} {told.count:,}" for part, told in manifest.splits.items() if told.count]
         runs = [run for run in plan if run.dataset == name]
+        passed_on = "yes" if manifest.licence.redistribution else "no"
+        if manifest.licence.redistribution and not manifest.faces.shown:
+            passed_on = "the labels yes, the images no"
         rows.append(
             {
                 "Data set": f"{escape(manifest.title)} (<code>{name}</code>)",
-                "Images": ", ".join(parts),
+                "Images by the manifest": ", ".join(parts),
+                "Images in the recorded runs": "<br>".join(_used(name, recorded)) or "none yet",
                 "Licence": escape(manifest.licence.name),
-                "May be passed on": "yes" if manifest.licence.redistribution else "no",
+                "May be passed on": passed_on,
                 "Runs asked for": len(runs),
-                "Recorded": sum(run.state == "recorded" for run in runs),
+                "Of them recorded": sum(run.state == "recorded" for run in runs),
             }
         )
     return display.table(rows)
+
+
+def _used(dataset: str, recorded: Sequence[RunRecord]) -> list[str]:
+    """How many images the recorded runs of each protocol had in each part."""
+    protocols: dict[str, list[RunRecord]] = {}
+    for run in recorded:
+        if run.data.name == dataset:
+            protocols.setdefault(run.parameters.get("protocol") or "", []).append(run)
+    told = []
+    for protocol, found in protocols.items():
+        parts = []
+        for part in found[0].split.sizes:
+            parts.append(f"{part} {_span(run.split.sizes[part] for run in found)}")
+            balanced = [run for run in found if _balanced(run)] if part == "train" else []
+            if balanced:
+                parts[-1] += f" (balanced: {_span(run.split.trained_on for run in balanced)})"
+        words = f"{protocol.replace('_', ' ')}: " if protocol else ""
+        told.append(words + ", ".join(parts))
+    return told
+
+
+def _balanced(run: RunRecord) -> bool:
+    return run.split.trained_on not in (None, run.split.sizes["train"])
+
+
+def _span(counts: Iterable[int]) -> str:
+    """Such as "705 to 708"."""
+    found = sorted(set(counts))
+    return f"{found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else "")
 
 
 def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
@@ -332,7 +256,7 @@ def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
             "Data": group[0].data.name,
             "Protocol": group[0].parameters.get("protocol", "").replace("_", " "),
             "Run": escape(_variant(group[0])),
-            "Kind": "contrast" if "contrast" in group[0].parameters else group[0].profile,
+            "Kind": _kind(group[0]),
             "Epochs": len(group[0].history["loss"]),
             "Seeds": len({run.seed for run in group}),
             "Runs": len(group),
@@ -366,6 +290,61 @@ def _device(run: RunRecord) -> str:
     return f"{name}, {used} core{'' if used == 1 else 's'}"
 
 
+def results(headline: Sequence[Comparison]) -> HTML:
+    """The verdicts on the headline results.
+
+    An element-wise accuracy has beside it what a network reaches that predicts nothing.
+    """
+    return display.verdicts([_beside_nothing(found) for found in headline])
+
+
+def _beside_nothing(found: Comparison) -> Comparison:
+    """The same with what predicting nothing gives in the labels of element-wise accuracies."""
+    classes = len(load_manifest(found.cell.dataset).class_names) if found.cell.dataset else 0
+
+    def label(words: str) -> str:
+        metric = found.cell.also[words].get("metric", found.cell.metric)
+        if metric != "elementwise_accuracy" or not classes:
+            return words
+        return f"{words} (a network that predicts nothing: {100 * (classes - 1) / classes:.1f} %)"
+
+    return replace(found, also={label(words): ours for words, ours in found.also.items()})
+
+
+def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdown:
+    """What the verdicts would be on another part, where the audit says that theirs is not it.
+
+    Args:
+        paper: as published.
+        headline: the cells that its abstract is about.
+    """
+    findings = [one for one in audit.audit(paper) if one.kind == "accuracy by class"]
+    told, means = [], {}
+    for found in headline:
+        about = [one.means for one in findings if found.cell.id in one.cells]
+        for label, ours in found.also.items():
+            if not about or found.ours is None or not _same_runs(found, label):
+                continue
+            means |= dict.fromkeys(about)
+            verdict, reason = comparison.judge(found.cell, ours)
+            here = display.interval(ours, found.cell.unit)
+            told.append(
+                f"- {place(found)}, above *{found.verdict}*. {label[0].upper()}{label[1:]}, the "
+                f"same runs give {here}: *{verdict}*, {reason}."
+            )
+    if not told:
+        return Markdown("")
+    words = f"The audit: {' '.join(means)} The same runs on another part, against the same margin:"
+    return Markdown(f"{words}\n\n" + "\n".join(told))
+
+
+def _same_runs(found: Comparison, label: str) -> bool:
+    """Whether what stands beside a cell is the same figure of its own runs on another part."""
+    fields = found.cell.also[label]
+    own = {key: value for key, value in fields.items() if key not in READING}
+    return own == found.cell.select and {*READING} & fields.keys() == {"part"}
+
+
 # ---- what is open ------------------------------------------------------------------------------
 
 
@@ -396,19 +375,28 @@ def finish(paper: PublishedPaper, plan: Sequence[Run]) -> Markdown:
         paper: as published.
         plan: all of its runs.
     """
-    left = still_open(plan)
-    if not left:
+    if not (told := _open(plan)):
         return Markdown("Nothing: every run that the paper's numbers ask for is recorded.")
-    again = sum(run.state == "recorded" for run in left)
-    sets = ", ".join(dict.fromkeys(run.dataset for run in left))
-    told = (
-        f"{len(left) - again} of {len(plan)} runs are not recorded. With the data in place "
-        f"({sets}), one command makes them and then this book, at an expected {cost(left)} of one "
-        "core"
+    sets = ", ".join(dict.fromkeys(run.dataset for run in still_open(plan)))
+    return Markdown(
+        f"{told}. With the data in place ({sets}), one command makes them and then this book:"
+        f"\n\n```\n{command(paper.paper)}\n```"
     )
+
+
+def _open(plan: Sequence[Run]) -> str:
+    """How many runs are not recorded, and what it takes to make them; empty if there is none."""
+    left = still_open(plan)
+    again = sum(run.state == "recorded" for run in left)
+    if not left:
+        return ""
+    told = f"{len(left) - again} of {len(plan)} runs are not recorded"
     if again:
-        told += f"; {_runs(again)} among them repeated, for weights that others start from"
-    return Markdown(f"{told}:\n\n```\n{command(paper.paper)}\n```")
+        told += (
+            f"; {again} recorded {'run is' if again == 1 else 'runs are'} made again, for weights "
+            f"that others start from: {len(left)} to make"
+        )
+    return f"{told}, at an expected {cost(left)} on one core"
 
 
 def by_result(paper: PublishedPaper, headline: Sequence[Comparison], plan: Sequence[Run]) -> HTML:
@@ -424,19 +412,22 @@ def by_result(paper: PublishedPaper, headline: Sequence[Comparison], plan: Seque
         found = still_open(plan, chosen)
         return {
             "Open": escape(what),
-            "Runs": len(found),
-            "Expected, of one core": cost(found),
+            "Runs to make": len(found),
+            "Expected, on one core": cost(found),
             "Command": f"<code>{escape(command(paper.paper, table))}</code>",
         }
 
     rows = [
-        row(_name(found), found.cell.id, lambda run, found=found: answers(run, _name(found)))
+        row(place(found), found.cell.id, lambda run, found=found: answers(run, place(found)))
         for found in headline
     ]
     rows.append(row("What the paper leaves open", "open", lambda run: answers(run, "open")))
     rows.append(row("All, other tables included", None, lambda run: True))
-    caption = "A run that several lines need is counted in each."
-    return display.table([row for row in rows if row["Runs"]], caption)
+    caption = (
+        "A run that several lines need is counted in each; one that is recorded counts where "
+        "others start from its weights."
+    )
+    return display.table([row for row in rows if row["Runs to make"]], caption)
 
 
 def answers(run: Run, what: str) -> bool:

@@ -5,9 +5,10 @@ import pytest
 import trees
 from hypothesis import settings
 
-from fer_utils import provenance, records
+from fer_utils import comparison, provenance, records
+from fer_utils.claims import Judged, judge
 from fer_utils.datasets import FaceDataset
-from fer_utils.manifests import load_manifest
+from fer_utils.manifests import PublishedPaper, load_manifest
 
 ENTRY_POINTS = ("fer_utils.metrics:score",)
 
@@ -112,3 +113,29 @@ def make_predictions(make_record, tmp_path):
         return records.read(tmp_path / record.paper / f"{name}.json")
 
     return make
+
+
+@pytest.fixture
+def judged(monkeypatch, tmp_path, make_record):
+    """A function: what is said of the claims of a paper, from records as they are read."""
+
+    def judge_claims(published: PublishedPaper, **right: int | None) -> list[Judged]:
+        """Two runs of each model in `right`, which gives how many of 400 images are right."""
+        monkeypatch.setattr(comparison, "load_published", lambda name: published)
+        for model, correct in right.items():
+            for seed in (0, 1):
+                made = make_record(
+                    f"{model}-{seed}",
+                    correct=correct,
+                    n=400,
+                    seed=seed,
+                    stale=model == "old" and correct == 1,
+                    dataset="fer2013",
+                    model=model,
+                )
+                records.write(made, None, None, tmp_path)
+        compared = comparison.compare("yengikand2023", tmp_path)
+        recorded = records.read_all("yengikand2023", tmp_path)
+        return judge(published, compared, recorded, tmp_path)
+
+    return judge_claims

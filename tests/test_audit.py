@@ -190,6 +190,13 @@ def clean_paper(seed=0):
                 "best": "best-accuracy",
                 "others": ["cited", "base-accuracy"],
             },
+            {
+                "id": "above",
+                "says": "both above 5 %",
+                "kind": "all above",
+                "results": ["best-accuracy", "base-accuracy"],
+                "number": 5,
+            },
         ],
     }
 
@@ -325,6 +332,11 @@ PLANTED = {
         lambda raw: reprint(raw, "again", f"{at(raw, 'again')['value'] - 1:.2f}"),
         "text and tables",
         "in Section 4",
+    ),
+    "a result that is not above what is said": (
+        lambda raw: claim(raw, "above").update(number=at(raw, "base-accuracy")["value"]),
+        "text and tables",
+        "Not above it: ",
     ),
     "a rate that is not the count": (
         lambda raw: at(raw, "best-detected").update(value=3),

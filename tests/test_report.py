@@ -9,154 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_papers import BEST, GAIN, SUM, paper
 
 from fer_utils import comparison, grid, records, report
-from fer_utils.manifests import PublishedPaper, load_published, published_papers
+from fer_utils.manifests import dataset_names, load_published, published_papers
 from fer_utils.summary import COLUMNS
 
 ROOT = Path(__file__).parents[1]
-
-
-def cell(name: str, value: float, **changes) -> dict:
-    return {
-        "id": name,
-        "row": name.capitalize(),
-        "column": "FER2013",
-        "value": value,
-        "printed": f"{value:.2f}",
-        "unit": "percent",
-        "kind": "own",
-        "metric": "accuracy",
-        "dataset": "fer2013",
-        "margin": 2.0,
-        "margin_reason": "made",
-        "select": {"dataset": "fer2013", "model": name},
-    } | changes
-
-
-CITED = {"kind": "cited", "margin": None, "margin_reason": None, "select": {}}
-GAIN = {"id": "gain", "says": "New <b> is better", "kind": "improvement", "better": "new"}
-GAIN |= {"base": "old", "n_test": 400}
-BEST = {"id": "best", "says": "The best of all", "kind": "highest", "best": "new"}
-BEST |= {"others": ["weak", "strong"]}
-SUM = {"id": "sum", "says": "4 and 5 are 9", "kind": "total", "parts": ["four", "five"], "total": 9}
-
-
-def paper(*claims: dict, unit: str = "percent", new: float = 80.0, **changes) -> PublishedPaper:
-    """A paper that nobody wrote: a new and an old model of its own, two others cited."""
-    scale = 1 if unit == "percent" else 100
-    cells = [
-        cell("new", new, **changes),
-        cell("old", 60.0),
-        cell("weak", 50.0, **CITED),
-        cell("strong", 70.0, **CITED),
-    ]
-    for made in cells:
-        value = made["value"] / scale
-        made |= {"value": value, "printed": f"{value:.4f}", "unit": unit}
-        made["margin"] = made["margin"] and made["margin"] / scale
-    count = {"unit": "count", "metric": "images", **CITED}
-    cells += [cell("four", 4, **count), cell("five", 5, **count)]
-    return PublishedPaper.model_validate(
-        {
-            "paper": "yengikand2023",  # whose records the made ones say they are
-            "title": "A paper that nobody wrote",
-            "authors": ["Nobody"],
-            "year": 2026,
-            "venue": "none",
-            "framework": "Keras",
-            "headline": ["new"],
-            "tables": [{"id": "Table 1", "caption": "Results", "cells": cells}],
-            "claims": claims,
-        }
-    )
-
-
-@pytest.fixture
-def judged(monkeypatch, tmp_path, make_record):
-    """A function: what is said of the claims of a paper, from records as they are read."""
-
-    def judge(published: PublishedPaper, **right: int | None) -> list[report.Judged]:
-        monkeypatch.setattr(comparison, "load_published", lambda name: published)
-        for model, correct in right.items():
-            for seed in (0, 1):
-                made = make_record(
-                    f"{model}-{seed}",
-                    correct=correct,
-                    n=400,
-                    seed=seed,
-                    stale=model == "old" and correct == 1,
-                    dataset="fer2013",
-                    model=model,
-                )
-                records.write(made, None, None, tmp_path)
-        return report.judge(published, comparison.compare("yengikand2023", tmp_path))
-
-    return judge
-
-
-@pytest.mark.parametrize(
-    ("right", "verdict", "told"),
-    [
-        ({"new": 320, "old": 240}, "reproduced", r"\+20.00 points, \+\d.*: above it\."),
-        ({"new": 240, "old": 320}, "not reproduced", r"-20.00 points, -\d.* to -\d.*: below it\."),
-        ({"new": 280, "old": 276}, "inconclusive", r"\+1.00 points, -.*do not tell which"),
-        ({"new": 320}, "not attempted", r"No full run is recorded of Table 1: Old, FER2013\.$"),
-        ({}, "not attempted", r"of Table 1: New, FER2013; Table 1: Old, FER2013\.$"),
-        ({"new": 320, "old": 1}, "stale", "run it again"),
-    ],
-)
-def test_the_sentence_on_a_claim_follows_its_runs(judged, right, verdict, told):
-    (found,) = judged(paper(GAIN), **right)
-    assert found.outcome == verdict
-    assert re.search(told, found.sentence), found.sentence
-    assert [behind.cell.id for behind in found.cells] == ["new", "old"]
-
-
-def test_fractions_are_told_in_points(judged):
-    (found,) = judged(paper(GAIN, unit="fraction"), new=320, old=240)
-    assert "+20.00 points" in found.sentence
-
-
-def test_a_best_result_is_set_against_the_nearest_of_the_others(judged):
-    (found,) = judged(paper(BEST), new=240)
-    assert found.outcome == "not reproduced"  # 60 %, and Strong prints 70
-    assert "Strong, FER2013 (as printed), is -10.00 points" in found.sentence
-    (found,) = judged(paper(BEST, not_comparable="Its protocol is not told.", margin=None))
-    assert (found.outcome, found.on_runs) == ("not comparable", True)
-    assert "Its protocol is not told." in found.sentence
-
-
-def test_what_the_printed_numbers_leave_to_chance_is_said_beside_the_verdict(judged):
-    (found,) = judged(paper(GAIN, new=61.0), new=320, old=240)
-    assert found.outcome == "reproduced"
-    assert "As printed: 61.0000 against 60.0000 %, 4 images" in found.sentence
-    assert "not told from chance" in found.sentence
-    (found,) = judged(paper(GAIN), new=320, old=240)
-    assert "As printed" not in found.sentence
-
-
-def test_one_of_several_claims_is_not_blamed_for_another(judged):
-    twin = GAIN | {"id": "twin", "says": "New is better than weak", "base": "weak"}
-    gain, twin = judged(paper(GAIN, twin, new=61.0), new=320, old=240)
-    assert "As printed" in gain.sentence
-    assert "As printed" not in twin.sentence
-
-
-def test_other_claims_are_put_to_arithmetic_and_come_last(judged):
-    wrong = SUM | {"id": "wrong", "says": "4 and 5 are 8", "total": 8}
-    gain, right, wrong = judged(paper(SUM, wrong, GAIN))
-    assert [found.on_runs for found in (gain, right, wrong)] == [True, False, False]
-    assert (right.outcome, wrong.outcome) == ("fits", "does not fit")
-    assert "9" in wrong.sentence
-
-
-@pytest.mark.parametrize(("sure", "outcome"), [("likely", "does not fit"), ("weak", "cannot tell")])
-def test_a_weak_finding_is_no_contradiction(judged, sure, outcome):
-    claim = {"id": "same", "says": "4 is 5", "kind": "same number", "numbers": ["four", "five"]}
-    (found,) = judged(paper(claim | {"confidence": sure}))
-    assert found.outcome == outcome
-    assert found.sentence.endswith(f"How sure: {sure}.")
 
 
 def test_the_table_of_claims_shows_all_with_the_cells_behind_them(judged):
@@ -218,9 +77,31 @@ def test_what_is_open_comes_with_one_command_and_its_cost():
     told = report.finish(paper(), plan).data
     assert "2 of 3 runs are not recorded" in told
     # The recorded run is made again: its weights are in no record.
-    assert "1.5 h and 1 run of unknown cost of one core; 1 run among them repeated" in told
+    assert (
+        "; 1 recorded run is made again, for weights that others start from: 3 to make, at an "
+        "expected 1.5 h and 1 run of unknown cost on one core"
+    ) in told
     assert told.endswith("```\nmake reproduce PAPER=yengikand2023\n```")
     assert report.finish(paper(), [recorded]).data.startswith("Nothing: every run")
+
+
+def test_both_counts_of_what_is_open_say_what_they_count(make_record):
+    plan = [run("a", state="recorded"), run("b", first=("a",)), run("c", state="recorded")]
+    kept = [
+        make_record("one-0", n=1),
+        make_record("two-0", profile="reduced"),
+        make_record("three-0", contrast="wrong on purpose"),
+        make_record("four-0", profile="reduced", contrast="wrong on purpose"),
+    ]
+    short = words(report.summary(paper(), [], [], kept, plan))
+    told = (
+        "1 of 3 runs are not recorded; 1 recorded run is made again, for weights that others start "
+        "from: 2 to make, at an expected 2.0 h on one core"
+    )
+    assert told in short
+    assert told in report.finish(paper(), plan).data
+    # A chapter counts its full runs; here each kind has its own number.
+    assert "4 runs and their training: 1 full (0 min), 1 reduced (0 min), 2 contrast" in short
 
 
 def test_each_open_result_has_its_own_command(judged):
@@ -272,6 +153,91 @@ def test_runs_that_differ_in_the_seed_stand_in_one_line(make_record):
     assert "official deep 1e-05 x contrast 2 1 1 0 min" in told
     assert "all 3 0 min" in told
     assert "No run is recorded" in report.runs([]).data
+
+
+# ---- what was used, and how a result is read ----------------------------------------------------
+
+
+def test_images_are_those_that_the_recorded_runs_used(make_record):
+    votes = "ferplus"
+    plan = [
+        run("a", fields={"dataset": votes}),
+        run("b", fields={"dataset": "ck48"}),
+        run("c", fields={"dataset": "jaffe"}),
+    ]
+
+    def used(name, data, trained_on=None, **changes):
+        sizes = {"train": 28559, "val": 3579, "test": 3573} | changes.pop("sizes", {})
+        made = make_record(name, data=data, **changes)
+        split = made.split.model_copy(update={"sizes": sizes, "trained_on": trained_on})
+        return made.model_copy(update={"split": split})
+
+    kept = [
+        used("one-0", votes, 28559, protocol="official"),
+        used("two-0", "ck48", 600, protocol="subject_kfold", sizes={"train": 705, "test": 198}),
+        used("three-0", "ck48", 620, protocol="subject_kfold", sizes={"train": 708, "test": 195}),
+    ]
+    told = words(report.data(plan, kept))
+    assert "train 25,060, val 3,199, test 3,153" in told  # of the manifest
+    assert "official: train 28,559, val 3,579, test 3,573" in told
+    assert "train 705 to 708 (balanced: 600 to 620), val 3,579, test 195 to 198" in told
+    assert "none yet" in told
+    assert "the labels yes, the images no" in told  # FER+ is votes on images of FER2013
+    assert told.count(" no ") >= 3
+
+
+@pytest.mark.parametrize("name", published_papers())
+def test_the_page_has_the_images_of_every_record(name):
+    plan = [run("a", fields={"dataset": data}) for data in dataset_names()]
+    told = words(report.data(plan, records.read_all(name)))
+    for kept in records.read_all(name):
+        for part, images in kept.split.sizes.items():
+            # Folds differ by some images; then the ends of the range stand there.
+            assert f"{part} {images:,}" in told or kept.parameters.get("fold") is not None
+        if kept.split.trained_on not in (None, kept.split.sizes["train"]):
+            assert f"(balanced: {kept.split.trained_on:,})" in told
+
+
+def shown(*names: str, folder: Path) -> list[comparison.Comparison]:
+    """The cells of a paper that `judged` has been shown, beside the records in a folder."""
+    found = {made.cell.id: made for made in comparison.compare("yengikand2023", folder)}
+    return [found[name] for name in names]
+
+
+def test_equal_reasons_for_a_margin_stand_once(judged, tmp_path):
+    judged(paper())
+    new, old, third = shown("new", "old", "third", folder=tmp_path)
+    cell = third.cell.model_copy(update={"margin_reason": "another"})
+    told = words(report.scope([new, old, replace(third, cell=cell)]))
+    assert told.count("made") == 1
+    assert re.search(r"New, FER2013: 80.0000 .*Old, FER2013: 60.0000 ± 2 made .*another", told)
+
+
+def test_beside_an_elementwise_accuracy_stands_what_predicting_nothing_reaches(judged, tmp_path):
+    fields = {"dataset": "fer2013", "model": "new"}
+    also = {"element-wise": fields | {"metric": "elementwise_accuracy"}, "beside it": fields}
+    judged(paper(also=also), new=320)
+    told = words(report.results(shown("new", folder=tmp_path)))
+    assert "element-wise (a network that predicts nothing: 85.7 %) 90.00" in told
+    assert "beside it 80.00" in told
+
+
+def test_a_verdict_on_a_part_that_the_audit_excludes_is_held_against_another_part():
+    published = load_published("rahman2021")
+    compared = comparison.compare("rahman2021")
+    headline = [found for found in compared if found.cell.id in published.headline]
+    told = report.other_part(published, headline).data
+    assert "not on PrivateTest" in told
+    assert told.count("\n- ") == sum(found.ours is not None for found in headline)
+    for found in headline:
+        if found.ours:
+            on_public = found.also["on PublicTest, which chose the epoch"]
+            verdict, reason = comparison.judge(found.cell, on_public)
+            assert f"above *{found.verdict}*. On PublicTest, which chose the epoch" in told
+            assert f": *{verdict}*, {reason}." in told
+    other = load_published("wang2023")  # its part is not known
+    compared = [made for made in comparison.compare("wang2023") if made.cell.id in other.headline]
+    assert report.other_part(other, compared).data == ""
 
 
 def test_the_template_takes_no_paper_that_is_not_published(tmp_path):

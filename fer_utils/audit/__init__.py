@@ -29,8 +29,9 @@ from fer_utils.audit.gains import improvements
 from fer_utils.audit.matrices import confusion
 from fer_utils.audit.rows import Trio, accuracy_recall_precision, trios
 from fer_utils.audit.sizes import granularity, known_sizes
-from fer_utils.audit.text import classes_right, highest, same_number, same_result
+from fer_utils.audit.text import all_above, classes_right, highest, same_number, same_result
 from fer_utils.manifests import (
+    AllAbove,
     AtMost,
     Highest,
     OfficialCounts,
@@ -63,6 +64,7 @@ _BY_CLAIM = {
     AtMost: at_most,
     SameNumber: same_number,
     Highest: highest,
+    AllAbove: all_above,
 }
 
 

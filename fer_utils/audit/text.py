@@ -22,6 +22,7 @@ from fer_utils.audit.cells import (
 from fer_utils.audit.findings import Finding, Outcome, Passed, either, joined
 from fer_utils.audit.sizes import known_sizes
 from fer_utils.manifests import (
+    AllAbove,
     Highest,
     PublishedCell,
     PublishedPaper,
@@ -169,4 +170,24 @@ def highest(paper: PublishedPaper, claim: Highest) -> Outcome:
         confidence="certain",
         means=claim.means or "By the paper's own citations it is not the highest.",
         does_not_mean="That the two were measured alike, or that either is right.",
+    )
+
+
+def all_above(paper: PublishedPaper, claim: AllAbove) -> Outcome:
+    """Whether each of some results is above a number."""
+    below = [name for name in claim.results if share_of(paper, name) <= claim.number]
+    if not below:
+        return Passed(paper.paper, "text and tables", (claim.id,))
+    cells = [find_cell(paper, name) for name in below]
+    listed = joined([f"{cell.printed} ({cell.row}, {cell.column})" for cell in cells])
+    return Finding(
+        paper=paper.paper,
+        kind="text and tables",
+        cells=(claim.id, *below),
+        claim=claim.says,
+        test=f"Is each of the {len(claim.results)} above {claim.number:g} %?",
+        result=f"Not above it: {listed}.",
+        confidence="certain",
+        means=claim.means or "The text says more than the table, or one of them is misprinted.",
+        does_not_mean="That the numbers in the table are wrong.",
     )

@@ -1,0 +1,383 @@
+"""Whether what a paper says of its own numbers holds: on our runs, or by arithmetic.
+
+A claim is an entry of `claims` in data_manifests/published. One that orders results, or says how
+many expressions are recognised, is judged on our runs; any other, on the printed numbers alone, by
+the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from fer_utils import audit, comparison, differences
+from fer_utils.comparison import Comparison, Verdict
+from fer_utils.differences import Difference
+from fer_utils.estimates import Estimate, binomial_error, estimate
+from fer_utils.grid import READING
+from fer_utils.manifests import (
+    AllAbove,
+    Balance,
+    BetterRecognised,
+    Claim,
+    Highest,
+    Improvement,
+    PublishedPaper,
+    Recognised,
+    load_manifest,
+)
+from fer_utils.records import RESULTS, RunRecord
+
+Printed = Literal["fits", "does not fit", "cannot tell"]
+BY_CLAIM = ("counts", "improvement", "text and tables")  # the audit's checks that a claim asks for
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what came of it.
+
+    Args:
+        claim: as in the published file.
+        outcome: a verdict where it was put to our runs, else whether the printed numbers fit it.
+        sentence: why, as text.
+        cells: those that it names.
+    """
+
+    claim: Claim
+    outcome: Verdict | Printed
+    sentence: str
+    cells: tuple[Comparison, ...]
+
+    @property
+    def on_runs(self) -> bool:
+        return self.outcome in get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Our runs, by name, and the folder with what they predicted."""
+
+    runs: Mapping[str, RunRecord]
+    folder: Path
+
+    def of(self, found: Estimate | None) -> list[RunRecord]:
+        """Those behind an estimate; none where one of them is not known."""
+        names = found.runs if found else ()
+        return [self.runs[name] for name in names] if self.runs.keys() >= set(names) else []
+
+
+def judge(
+    paper: PublishedPaper,
+    compared: Sequence[Comparison],
+    recorded: Sequence[RunRecord] = (),
+    folder: Path = RESULTS,
+) -> list[Judged]:
+    """Every claim of a paper, those that our runs can tell of first.
+
+    Args:
+        paper: as published.
+        compared: all of its cells.
+        recorded: its records; without them no difference is of the same images.
+        folder: where the records' probabilities are.
+    """
+    cells = {found.cell.id: found for found in compared}
+    known = Known({run.run: run for run in recorded}, folder)
+    checked = audit.outcomes(paper)
+    judged = []
+    for claim in paper.claims:
+        outcome, sentence = _as_printed(claim, checked)
+        if ours := _on_runs(claim, cells, known):
+            untold = ours[0] in ("not comparable", "not attempted", "stale")
+            if untold and outcome == "does not fit":
+                sentence = f"{sentence} {ours[1]}"
+            else:
+                as_printed = _silent(claim) or outcome == "fits"
+                sentence = ours[1] + ("" if as_printed else f" As printed: {sentence}")
+                outcome = ours[0]
+        behind = tuple(cells[name] for name in claim.cells)
+        judged.append(Judged(claim, outcome, sentence, behind))
+    return sorted(judged, key=lambda found: not found.on_runs)
+
+
+# ---- on our runs ------------------------------------------------------------------------------
+
+
+def _on_runs(
+    claim: Claim, cells: Mapping[str, Comparison], known: Known
+) -> tuple[Verdict, str] | None:
+    """The verdict on a claim that runs can tell of, and why; None for any other claim."""
+    own = [cells[name] for name in claim.cells if cells[name].verdict]
+    match claim:
+        case Improvement():
+            others = [cells[name] for name in (claim.base, *claim.others)]
+            return _above(cells[claim.better], others, known)
+        case Highest():
+            return _above(cells[claim.best], [cells[name] for name in claim.others], known)
+        case Recognised():
+            return _untold(own) or _recognised(cells[claim.number], cells[claim.rate])
+        case AllAbove():
+            return _untold(own) or _all_above(own, claim.number)
+        case BetterRecognised():
+            return _untold(own) or _better_recognised(claim, own[0], known)
+        case Balance():
+            return _untold(own) or _balance(claim, own[0], known)
+    return None
+
+
+def _untold(tested: Sequence[Comparison]) -> tuple[Verdict, str] | None:
+    """Why our runs do not tell of some results; None where they do."""
+    for found in tested:
+        if found.verdict == "not comparable":
+            return "not comparable", f"{place(found)}: {found.reason}."
+    if missing := [place(found) for found in tested if found.ours is None]:
+        listed = "; ".join(missing)
+        if len(missing) > 3:
+            some = "any" if len(missing) == len(tested) else len(missing)
+            listed = f"{some} of the {len(tested)} results"
+        return "not attempted", f"No full run is recorded of {listed}."
+    if any(found.ours.stale for found in tested):
+        return "stale", "The code or the data of a run have changed since; run it again."
+    return None
+
+
+def _above(
+    best: Comparison, others: Sequence[Comparison], known: Known
+) -> tuple[Verdict, str] | None:
+    """Whether one of our results is above others, ours where they have a verdict, else printed."""
+    if best.verdict is None:
+        return None
+    if untold := _untold([best, *(found for found in others if found.verdict)]):
+        return untold
+    scale = 100 if best.cell.unit == "fraction" else 1
+
+    def minus(after: Estimate, before: Estimate | None, other: Comparison) -> _Minus:
+        whose = f'ours in "{other.cell.row}"' if before else f'the printed "{other.cell.row}"'
+        value = other.cell.value
+        before = before or Estimate(value, value, value, (value,), 0)
+        first, second = known.of(before), known.of(after)
+        if _top1(best) and _top1(other) and (pairs := _pairs(first, second)):
+            seeds = len({run.seed for run in pairs[0]})
+            told = f"same test images, {seeds} seed{'' if seeds == 1 else 's'}"
+            return _Minus(differences.of_runs(*pairs, known.folder), whose, told)
+        return _Minus(_scaled(differences.of_estimates(before, after), scale), whose)
+
+    verdict, told = _outcome([minus(best.ours, other.ours, other) for other in others])
+    sentence = f'Ours in "{best.cell.row}" minus {told}'
+    for label, fields in best.cell.also.items():
+        if _other_protocol(best, fields) and label in best.also and not best.also[label].stale:
+            beside = [
+                minus(best.also[label], other.also.get(label), other)
+                for other in others
+                if label in other.also or not other.verdict
+            ]
+            if beside:
+                sentence += f" {_capital(label)}, minus {_outcome(beside)[1]}"
+    return verdict, sentence
+
+
+@dataclass(frozen=True)
+class _Minus:
+    """A result of ours less another, in points; what was taken from it, and how, in words."""
+
+    points: Difference
+    what: str
+    how: str = ""
+
+
+def _outcome(found: Sequence[_Minus]) -> tuple[Verdict, str]:
+    """Whether all differences are above zero, and the one that tells so."""
+    below = [one for one in found if one.points.high < 0]
+    if below:
+        nearest = min(below, key=lambda one: one.points.high)
+        verdict, ending = "not reproduced", "below it."
+    else:
+        nearest = min(found, key=lambda one: one.points.low)
+        above = nearest.points.low > 0
+        verdict = "reproduced" if above else "inconclusive"
+        ending = "above it." if above else "the runs do not tell which is higher."
+    of = f", the nearest of {len(found)}" if len(found) > 1 else ""
+    how = f" ({nearest.how})" if nearest.how else ""
+    return verdict, f"{nearest.what}{of}{how}: {_points(nearest.points)}; {ending}"
+
+
+def _points(found: Difference) -> str:
+    return f"{found.mean:+.2f} points, {found.low:+.2f} to {found.high:+.2f}"
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _scaled(found: Difference, scale: float) -> Difference:
+    ends = ("mean", "low", "high", "standard_error")
+    return replace(found, **{end: scale * getattr(found, end) for end in ends})
+
+
+def _top1(found: Comparison) -> bool:
+    """Whether the stored predictions of the test part give the number."""
+    return (found.cell.metric, found.cell.part) == ("accuracy", "test")
+
+
+def _other_protocol(found: Comparison, fields: Mapping) -> bool:
+    """Whether these runs differ from a cell's own in how the data were split alone."""
+    select = found.cell.select
+    differ = {key for key in {*select, *fields} if select.get(key) != fields.get(key)}
+    return differ == {"protocol"} and not differ & set(READING)
+
+
+def _pairs(
+    before: Sequence[RunRecord], after: Sequence[RunRecord]
+) -> tuple[list[RunRecord], list[RunRecord]] | None:
+    """The runs of two ways to train that were tested on the same images; None without any."""
+    if not all(run.probabilities for run in (*before, *after)):
+        return None
+    first, second = differences.comparable(before, after)
+    return (first, second) if first and _images(first) == _images(second) else None
+
+
+def _images(runs: Sequence[RunRecord]) -> set[tuple]:
+    """What tells whether runs were tested on the same images."""
+    return {(run.seed, run.parameters.get("fold"), run.split.sha256) for run in runs}
+
+
+def _all_above(tested: Sequence[Comparison], number: float) -> tuple[Verdict, str]:
+    def percent(found: Comparison, end: str) -> float:
+        return (100 if found.cell.unit == "fraction" else 1) * getattr(found.ours, end)
+
+    lowest = min(tested, key=lambda found: percent(found, "low"))
+    ends = " to ".join(f"{percent(lowest, end):.2f}" for end in ("low", "high"))
+    told = f"The lowest of ours is {lowest.cell.row}: {percent(lowest, 'mean'):.2f} %, {ends}"
+    if percent(lowest, "low") > number:
+        return "reproduced", f"{told}; above {number:g} %."
+    if any(percent(found, "high") < number for found in tested):
+        return "not reproduced", f"{told}; below {number:g} %."
+    return "inconclusive", f"{told}; the runs do not tell whether it is above {number:g} %."
+
+
+def _recognised(number: Comparison, rate: Comparison) -> tuple[Verdict, str]:
+    """The number of the text against our rate, within the margin of the printed one."""
+    classes = len(load_manifest(rate.cell.dataset).class_names)
+    said = rate.cell.model_copy(update={"value": 100 * number.cell.value / classes})
+    verdict, _ = comparison.judge(said, rate.ours)
+    mean, low, high = (classes * getattr(rate.ours, end) / 100 for end in ("mean", "low", "high"))
+    return verdict, (
+        f"Ours: {mean:.1f} of {classes}, {low:.1f} to {high:.1f}; the margin of the printed rate "
+        f"is {classes * rate.cell.margin / 100:.0f} expression."
+    )
+
+
+def _better_recognised(
+    claim: BetterRecognised, result: Comparison, known: Known
+) -> tuple[Verdict, str]:
+    """The recalls of our runs; those of other protocols are told and not judged."""
+    verdict, sentence = _recalls(claim, known.of(result.ours))
+    for label, fields in result.cell.also.items():
+        if _other_protocol(result, fields) and label in result.also:
+            told = _recalls(claim, known.of(result.also[label]))[1]
+            sentence += f" {_capital(label)}: {told[0].lower()}{told[1:]}"
+    return verdict, sentence
+
+
+def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
+    if not runs:
+        return "not attempted", "The runs are not at hand."
+    accuracy = estimate(runs, "accuracy", "percent")
+    # Frames of one person stand or fall together: as much as they widen the accuracy's interval.
+    drawn = 100 * binomial_error(accuracy.mean / 100, accuracy.n_test)
+    wider = max(1.0, accuracy.standard_error / drawn)
+    recall = {
+        expression: _wider(estimate(runs, "recall", "percent", expression=expression), wider)
+        for expression in (*claim.better, *claim.worse)
+    }
+    found = [
+        _Minus(differences.of_estimates(recall[worse], recall[better]), f"{better} minus {worse}")
+        for better in claim.better
+        for worse in claim.worse
+    ]
+    lowest = min(recall, key=lambda expression: recall[expression].mean)
+    verdict, told = _outcome(found)
+    return verdict, (
+        f"The lowest recall of ours is that of {lowest}, {recall[lowest].mean:.1f} %. "
+        f"{_capital(told)}"
+    )
+
+
+def _wider(found: Estimate, times: float) -> Estimate:
+    return replace(found, standard_error=times * found.standard_error)
+
+
+def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict, str]:
+    """Whether a network computes less than another and loses no more than the margin."""
+    other = result.also.get(claim.against)
+    runs, twins = known.of(result.ours), known.of(other)
+    if not runs or not twins:
+        return "not attempted", f"No run is recorded {claim.against}."
+    ours, theirs = runs[0].model, twins[0].model
+    products = theirs.multiply_accumulates / ours.multiply_accumulates
+    weights = theirs.parameters / ours.parameters
+    scale = 100 if result.cell.unit == "fraction" else 1
+    pairs = _pairs(twins, runs) if _top1(result) else None
+    points = (
+        differences.of_runs(*pairs, known.folder)
+        if pairs
+        else _scaled(differences.of_estimates(other, result.ours), scale)
+    )
+    margin = scale * result.cell.margin
+    told = (
+        f"{_capital(claim.against)} the same network has {weights:.1f} times "
+        f"the parameters and {products:.1f} times the multiply-accumulates; ours minus it: "
+        f"{_points(points)}. The paper names no loss that it would accept; the margin of the "
+        f"printed number, {margin:g} points, stands for one"
+    )
+    if products <= 1 or points.high < -margin:
+        return "not reproduced", f"{told}: not kept."
+    if points.low >= -margin:
+        return "reproduced", f"{told}: kept."
+    return "inconclusive", f"{told}: the runs do not tell whether it is kept."
+
+
+# ---- by arithmetic ----------------------------------------------------------------------------
+
+
+def _as_printed(claim: Claim, checked: Sequence[audit.Outcome]) -> tuple[Printed, str]:
+    """Whether the printed numbers fit a claim, and the audit's words for it."""
+    told: dict[Printed, list[str]] = {"does not fit": [], "cannot tell": [], "fits": []}
+    for outcome in checked:
+        if outcome.kind not in BY_CLAIM or not _is_about(outcome, claim):
+            continue
+        if isinstance(outcome, audit.Passed):
+            told["cannot tell" if outcome.vacuous else "fits"].append("")
+        elif outcome.claim == claim.says or claim.id not in outcome.cells:
+            sure = outcome.confidence in ("certain", "likely")
+            told["does not fit" if sure else "cannot tell"].append(
+                f"{outcome.test} {outcome.result} {outcome.means} How sure: {outcome.confidence}."
+            )
+        else:  # one finding on several claims, with a line for each that it is about
+            lines = [line for line in outcome.details if line.startswith(f"{claim.says}: ")]
+            for line in lines:
+                printed = line.removeprefix(f"{claim.says}: ")
+                told["cannot tell"].append(f"{printed}: not told from chance.")
+            if not lines:
+                told["fits"].append("")
+    outcome = next((word for word, found in told.items() if found), "cannot tell")
+    words = {"fits": "The printed numbers fit it.", "cannot tell": "Nothing printed tells."}
+    return outcome, " ".join(filter(None, told[outcome])) or words[outcome]
+
+
+def _is_about(outcome: audit.Outcome, claim: Claim) -> bool:
+    """Whether a check is of a claim, or of both numbers that a claim says are one."""
+    if isinstance(claim, Recognised):
+        return {claim.number, claim.rate} <= set(outcome.cells)
+    return claim.id in outcome.cells
+
+
+def _silent(claim: Claim) -> bool:
+    """Whether no printed number can tell of a claim, so that nothing is to be said of them."""
+    return isinstance(claim, BetterRecognised | Balance)
+
+
+def place(found: Comparison) -> str:
+    """Where a cell stands in its paper."""
+    return f"{found.table}: {found.cell.row}, {found.cell.column}"

@@ -1,0 +1,381 @@
+"""What a paper says of its own numbers, judged on runs of the same images or by arithmetic."""
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+from made_papers import BEST, GAIN, SUM, cell, paper
+
+from fer_utils import comparison, differences, records
+from fer_utils.claims import judge
+from fer_utils.manifests import load_published
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict", "told"),
+    [
+        ({"new": 320, "old": 240}, "reproduced", r"\+20.00 points, \+\d.*; above it\."),
+        ({"new": 240, "old": 320}, "not reproduced", r"-20.00 points, -\d.* to -\d.*; below it\."),
+        ({"new": 280, "old": 276}, "inconclusive", r"\+1.00 points, -.*do not tell which"),
+        ({"new": 320}, "not attempted", r"No full run is recorded of Table 1: Old, FER2013\.$"),
+        ({}, "not attempted", r"of Table 1: New, FER2013; Table 1: Old, FER2013\.$"),
+        ({"new": 320, "old": 1}, "stale", "run it again"),
+    ],
+)
+def test_the_sentence_on_a_claim_follows_its_runs(judged, right, verdict, told):
+    (found,) = judged(paper(GAIN), **right)
+    assert found.outcome == verdict
+    assert re.search(told, found.sentence), found.sentence
+    assert [behind.cell.id for behind in found.cells] == ["new", "old"]
+
+
+def test_fractions_are_told_in_points(judged):
+    (found,) = judged(paper(GAIN, unit="fraction"), new=320, old=240)
+    assert "+20.00 points" in found.sentence
+
+
+def test_a_best_result_is_set_against_the_nearest_of_the_others(judged):
+    (found,) = judged(paper(BEST), new=240)
+    assert found.outcome == "not reproduced"  # 60 %, and Strong prints 70
+    assert 'minus the printed "Strong", the nearest of 2: -10.00 points' in found.sentence
+    (found,) = judged(paper(BEST, not_comparable="Its protocol is not told.", margin=None))
+    assert (found.outcome, found.on_runs) == ("not comparable", True)
+    assert "Its protocol is not told." in found.sentence
+
+
+def test_what_the_printed_numbers_leave_to_chance_is_said_beside_the_verdict(judged):
+    (found,) = judged(paper(GAIN, new=61.0), new=320, old=240)
+    assert found.outcome == "reproduced"
+    assert "As printed: 61.0000 against 60.0000 %, 4 images" in found.sentence
+    assert "not told from chance" in found.sentence
+    (found,) = judged(paper(GAIN), new=320, old=240)
+    assert "As printed" not in found.sentence
+
+
+def test_one_of_several_claims_is_not_blamed_for_another(judged):
+    twin = GAIN | {"id": "twin", "says": "New is better than weak", "base": "weak"}
+    gain, twin = judged(paper(GAIN, twin, new=61.0), new=320, old=240)
+    assert "As printed" in gain.sentence
+    assert "As printed" not in twin.sentence
+
+
+def test_other_claims_are_put_to_arithmetic_and_come_last(judged):
+    wrong = SUM | {"id": "wrong", "says": "4 and 5 are 8", "total": 8}
+    gain, right, wrong = judged(paper(SUM, wrong, GAIN))
+    assert [found.on_runs for found in (gain, right, wrong)] == [True, False, False]
+    assert (right.outcome, wrong.outcome) == ("fits", "does not fit")
+    assert "9" in wrong.sentence
+
+
+@pytest.mark.parametrize(("sure", "outcome"), [("likely", "does not fit"), ("weak", "cannot tell")])
+def test_a_weak_finding_is_no_contradiction(judged, sure, outcome):
+    claim = {"id": "same", "says": "4 is 5", "kind": "same number", "numbers": ["four", "five"]}
+    (found,) = judged(paper(claim | {"confidence": sure}))
+    assert found.outcome == outcome
+    assert found.sentence.endswith(f"How sure: {sure}.")
+
+
+# ---- on the same images -------------------------------------------------------------------------
+
+
+def masks(*shares: float, seed: int = 0, n: int = 400) -> list[np.ndarray]:
+    """Which images are right, easy ones first: predictions that go together."""
+    easy = np.random.default_rng(seed).permutation(n)
+    return [easy < share * n for share in shares]
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path, make_predictions):
+    """A function that writes a run with its predictions, and one that judges a paper on all."""
+
+    def train(model: str, right: np.ndarray, seed: int = 0, **fields) -> records.RunRecord:
+        run = f"{model}-{'-'.join(map(str, fields.values()))}-{seed}"
+        fields = {"dataset": "fer2013", "model": model, **fields}
+        return make_predictions(run, right, seed=seed, **fields)
+
+    def judge_claims(published):
+        monkeypatch.setattr(comparison, "load_published", lambda name: published)
+        compared = comparison.compare("yengikand2023", tmp_path)
+        recorded = records.read_all("yengikand2023", tmp_path)
+        return judge(published, compared, recorded, tmp_path)
+
+    return train, judge_claims
+
+
+def test_our_results_are_compared_on_the_same_images_and_seeds(trained, tmp_path):
+    train, judge_claims = trained
+    new, old = masks(0.75, 0.70)
+    runs = {"old": [train("old", old)], "new": [train("new", new, seed) for seed in (0, 1, 2)]}
+    (found,) = judge_claims(paper(GAIN))
+    apart = differences.of_runs(runs["old"], runs["new"][:1], tmp_path)
+    told = f"+5.00 points, {apart.low:+.2f} to {apart.high:+.2f}; above it."
+    assert f'minus ours in "Old" (same test images, 1 seed): {told}' in found.sentence
+    assert found.outcome == "reproduced"  # the two intervals side by side overlap
+
+
+def test_other_images_are_not_paired(trained, tmp_path):
+    train, judge_claims = trained
+    new, old = masks(0.75, 0.70)
+    train("new", new)
+    other = train("old", old)
+    split = other.split.model_copy(update={"sha256": "d" * 64})
+    path = tmp_path / "yengikand2023" / f"{other.run}.json"
+    path.write_text(other.model_copy(update={"split": split}).model_dump_json())
+    (found,) = judge_claims(paper(GAIN))
+    assert 'minus ours in "Old": +5.00 points' in found.sentence
+    assert found.outcome == "inconclusive"
+
+
+def test_ours_is_set_against_the_best_of_ours_and_not_of_the_printed(trained):
+    train, judge_claims = trained
+    for model, right in zip(("old", "new", "third"), masks(0.60, 0.75, 0.90), strict=True):
+        train(model, right)
+    below, above = judge_claims(paper(GAIN | {"others": ["third"]}, GAIN | {"id": "twin"}))
+    assert 'minus ours in "Third", the nearest of 2' in below.sentence  # print has Old above it
+    assert (below.outcome, above.outcome) == ("not reproduced", "reproduced")
+    assert [found.cell.id for found in below.cells] == ["new", "old", "third"]
+
+
+def with_people_apart(model: str) -> dict:
+    fields = {"dataset": "fer2013", "model": model}
+    return {
+        "select": fields | {"protocol": "stratified"},
+        "also": {
+            "subjects kept apart": fields | {"protocol": "subject_kfold"},
+            "in fewer epochs": fields | {"protocol": "subject_kfold", "epochs": 2},
+            "on the other part": fields | {"protocol": "stratified", "part": "val"},
+        },
+    }
+
+
+def test_beside_a_claim_stands_what_comes_of_it_with_people_kept_apart(trained, monkeypatch):
+    monkeypatch.setattr("fer_utils.estimates.number_of_folds", lambda protocol, dataset: 1)
+    train, judge_claims = trained
+    by_image, apart = masks(0.80, 0.70), masks(0.60, 0.75, seed=1)
+    for model, *right in (("new", by_image[0], apart[0]), ("next", by_image[1], apart[1])):
+        for protocol, mask in zip(("stratified", "subject_kfold"), right, strict=True):
+            train(model, mask, protocol=protocol)
+            train(model, mask, protocol=protocol, epochs=2)
+    following = cell("next", 70.0, **with_people_apart("next"))
+    published = paper(
+        GAIN | {"base": "next"},
+        BEST,
+        more=(following,),
+        **with_people_apart("new"),
+    )
+    gain, best = judge_claims(published)
+    assert gain.outcome == "reproduced"
+    assert "+10.00 points" in gain.sentence
+    told = r'Subjects kept apart, minus ours in "Next" \(same test images, 1 seed\): -15.00 points'
+    assert re.search(told + ", -.*; below it", gain.sentence), gain.sentence
+    assert 'Subjects kept apart, minus the printed "Strong", the nearest of 2: -10' in best.sentence
+    assert "ewer epochs" not in gain.sentence + best.sentence
+    assert "other part" not in gain.sentence + best.sentence
+
+
+# ---- other claims -------------------------------------------------------------------------------
+
+
+def test_a_claim_that_print_contradicts_does_not_fit_without_a_run(judged):
+    published = paper(BEST, new=65.0)  # Strong prints 70
+    (found,) = judged(published)
+    assert (found.outcome, found.on_runs) == ("does not fit", False)
+    assert "Not above Strong" in found.sentence
+    assert "No full run is recorded" in found.sentence
+    (found,) = judged(published, new=380)
+    assert (found.outcome, found.on_runs) == ("reproduced", True)
+    assert "As printed: Is 65.0000 above" in found.sentence
+
+
+RECALL = partial(cell, metric="recall", select={"dataset": "fer2013", "model": "new"})
+ABOVE = {"id": "above", "says": "All above 50 %", "kind": "all above", "number": 50}
+ABOVE |= {"results": ["of-anger", "of-happiness"]}
+
+
+def recalls(happiness: float = 60.0) -> tuple[dict, dict]:
+    return (
+        RECALL("of-anger", 90.0, expression="anger"),
+        RECALL("of-happiness", happiness, expression="happiness"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "outcome", "told"),
+    [
+        (180, "reproduced", "Of-happiness: 90.00 %, .*; above 50 %"),
+        (50, "not reproduced", "Of-happiness: 25.00 %, .*; below 50 %"),
+        (104, "inconclusive", "do not tell whether it is above 50 %"),
+    ],
+)
+def test_that_all_results_are_above_a_number_is_judged_by_the_lowest(
+    judged, make_record, tmp_path, right, outcome, told
+):
+    matrix = [[190, 10], [200 - right, right]]
+    made = make_record("new-0", matrix=matrix, dataset="fer2013", model="new")
+    records.write(made, None, None, tmp_path)
+    (found,) = judged(paper(ABOVE, more=recalls()))
+    assert found.outcome == outcome
+    assert re.search(told, found.sentence), found.sentence
+
+
+def test_that_all_results_are_above_a_number_is_put_to_arithmetic_too(judged):
+    (found,) = judged(paper(ABOVE, more=recalls(40.0)))
+    assert found.outcome == "does not fit"
+    assert "Not above it: 40.00 (Of-happiness, FER2013)." in found.sentence
+    (found,) = judged(paper(ABOVE, more=recalls()))
+    assert found.outcome == "not attempted"
+
+
+def test_how_many_are_recognised_is_judged_by_the_number_and_not_by_the_printed_rate(
+    judged, make_record, tmp_path
+):
+    claim = {"id": "seen", "says": "Five of seven", "kind": "recognised"}
+    claim |= {"number": "number", "rate": "rate"}
+    select = {"dataset": "fer2013", "model": "new"}
+    number = cell("number", 5, metric="expressions_detected", unit="count", select=select)
+    number |= {"margin": None, "margin_reason": None}
+    rate = cell("rate", 100.0, metric="detection_rate", select=select) | {"margin": 14.3}
+    published = paper(claim, more=(number, rate))
+    (found,) = judged(published)
+    assert found.outcome == "does not fit"  # 100 % are not five of seven
+    made = make_record("new-0", matrix=[[190, 10], [10, 190]], dataset="fer2013", model="new")
+    records.write(made, None, None, tmp_path)
+    (found,) = judged(published)
+    assert found.cells[1].verdict == "reproduced"  # the rate
+    assert found.outcome == "exceeded"  # all are recognised, and five were said to be
+    assert found.sentence.startswith("Ours: 7.0 of 7, 7.0 to 7.0")
+    assert "As printed: Do rate, count in the text" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("right", "outcome", "told"),
+    [
+        (390, "reproduced", r"of anger, 50.0 %\. Happiness minus anger: \+47.50 points.*above it"),
+        (20, "not reproduced", r"of happiness, 5.0 %\. Happiness minus anger: -45.00"),
+        (208, "inconclusive", "of anger, 50.0 %"),
+    ],
+)
+def test_what_is_recognised_better_is_read_from_the_recalls(
+    judged, make_record, tmp_path, right, outcome, told
+):
+    claim = {"id": "sad", "says": "Happiness rather than anger", "kind": "better recognised"}
+    claim |= {"result": "new", "better": ["happiness"], "worse": ["anger"]}
+    (found,) = judged(paper(claim))
+    assert (found.outcome, found.sentence) == (
+        "not attempted",
+        "No full run is recorded of Table 1: New, FER2013.",
+    )
+    matrix = [[200, 200], [400 - right, right]]
+    made = make_record("new-0", matrix=matrix, dataset="fer2013", model="new")
+    records.write(made, None, None, tmp_path)
+    (found,) = judged(paper(claim))
+    assert found.outcome == outcome
+    assert re.search(told, found.sentence), found.sentence
+
+
+def test_people_widen_the_interval_of_a_recall_as_they_do_that_of_the_accuracy(
+    judged, make_record, tmp_path
+):
+    claim = {"id": "sad", "says": "Happiness rather than anger", "kind": "better recognised"}
+    claim |= {"result": "new", "better": ["happiness"], "worse": ["anger"]}
+    matrix, people = [[130, 70], [40, 160]], {"images": [100] * 4, "correct": [95, 90, 90, 15]}
+    for seed, persons, outcome in ((0, None, "reproduced"), (1, people, "inconclusive")):
+        made = make_record(
+            f"new-{seed}", matrix=matrix, persons=persons, dataset="fer2013", model=f"new{seed}"
+        )
+        records.write(made, None, None, tmp_path)
+        select = {"dataset": "fer2013", "model": f"new{seed}"}
+        (found,) = judged(paper(claim, select=select))
+        assert found.outcome == outcome
+        assert "+15.00 points" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("right", "products", "outcome"),
+    [
+        ((0.80, 0.80), 40, "reproduced"),
+        ((0.80, 0.80), 20, "not reproduced"),  # as accurate, and nothing is saved
+        ((0.70, 0.80), 40, "not reproduced"),
+        ((0.79, 0.81), 40, "inconclusive"),
+    ],
+)
+def test_a_balance_is_less_computation_for_no_more_than_the_margin(
+    trained, tmp_path, right, products, outcome
+):
+    train, judge_claims = trained
+    new, full = masks(*right, n=2000)
+    train("new", new)
+    twin = train("full", full)
+    model = twin.model.model_copy(update={"multiply_accumulates": products})
+    path = tmp_path / "yengikand2023" / f"{twin.run}.json"
+    path.write_text(twin.model_copy(update={"model": model}).model_dump_json())
+    claim = {"id": "balance", "says": "Fast and accurate", "kind": "balance", "result": "new"}
+    claim |= {"against": "with more of it"}
+    also = {"with more of it": {"dataset": "fer2013", "model": "full"}}
+    (found,) = judge_claims(paper(claim, also=also))
+    assert found.outcome == outcome
+    times = f"{products / 20:.1f} times the multiply-accumulates"
+    assert f"With more of it the same network has 1.0 times the parameters and {times}" in (
+        found.sentence
+    )
+    assert f"{100 * (right[0] - right[1]):+.2f} points" in found.sentence
+
+
+# ---- what stands on file ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "claims"),
+    [
+        ("nouisser2023", {"state-of-the-art": "does not fit"}),
+        ("rahman2021", {"above-fifty": None, "state-of-the-art": "does not fit"}),
+        ("wang2023", {"sadness-ckplus": None, "expressions-ferplus": None}),
+        ("yengikand2023", {"balance": None}),
+    ],
+)
+def test_the_claims_that_a_reader_looks_for_are_there(name, claims):
+    published = load_published(name)
+    nothing = comparison.compare(name, records.RESULTS / "nowhere")
+    found = {one.claim.id: one.outcome for one in judge(published, nothing)}
+    for claim, outcome in claims.items():
+        assert found[claim] == (outcome or "not attempted")
+
+
+def runs_of(paper: str, cell: str, beside: str | None = None) -> list[records.RunRecord]:
+    found = next(one for one in load_published(paper).cells if one.id == cell)
+    every = comparison.select(records.read_all(paper), {})
+    return comparison.select(every, found.also[beside] if beside else found.select)
+
+
+def test_what_we_believe_of_wang2023_is_what_the_records_say():
+    """The words have no numbers; who records further seeds reads here whether they still hold."""
+    believe = load_published("wang2023").report.believe
+    forms = {
+        form: runs_of("wang2023", f"table3-{form}-ckplus", "subjects kept apart")
+        for form in ("plain", "no-bn", "no-se", "full")
+    }
+
+    def added(before, after):
+        pairs = differences.comparable(forms[before], forms[after])
+        return differences.of_runs(*pairs)
+
+    assert "squeeze-and-excitation adds nothing that stands out, with batch" in believe
+    for before, after in (("plain", "no-bn"), ("no-se", "full")):
+        assert added(before, after).low < 0 < added(before, after).high
+    assert "Batch normalization beside squeeze-and-excitation does stand out, by" in believe
+    assert 0 < added("no-bn", "full").low < 1
+
+
+def test_what_we_believe_of_rahman2021_is_what_the_records_say():
+    believe = load_published("rahman2021").report.believe
+    cells = {found.cell.id: found for found in comparison.compare("rahman2021")}
+    assert "we ran one set" in believe
+    rates = {run.parameters["learning_rate"] for run in records.read_all("rahman2021")}
+    assert len(rates) == 1
+    assert "On PublicTest, which chose our epoch, the runs do not tell" in believe
+    for name in ("table5-1-accuracy-20", "table5-1-accuracy-30"):
+        found = cells[name]
+        assert found.verdict == "exceeded"
+        on_public = found.also["on PublicTest, which chose the epoch"]
+        assert comparison.judge(found.cell, on_public)[0] == "inconclusive"
