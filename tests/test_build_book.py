@@ -194,6 +194,21 @@ def test_a_page_of_a_template_is_made_again_when_its_own_paper_changes(project, 
     assert changed() == [True, False]
 
 
+def test_a_page_that_tells_of_planned_runs_is_made_again_when_a_chapter_changes(project, papers):
+    write_chapter(project, "# grid.plan() would stand here", RECORD)
+    write_chapter(project, "print('of no run')", RECORD, name="other")
+    names = ("sample", "other")
+    for changes, expected in (
+        (False, [True, True]),
+        (False, [False, False]),
+        (True, [True, False]),
+    ):
+        if changes:
+            write_chapter(project, "print('read again')", RECORD, name="one2020")
+        told = [build(project, "--chapter", name) for name in names]
+        assert ["executed" in done.stdout for done in told] == expected, told
+
+
 def test_a_page_that_does_not_exist_is_told_with_those_that_do(project, papers):
     done = build(project, "--chapter", "report")
     assert done.returncode != 0

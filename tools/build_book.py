@@ -109,15 +109,16 @@ def parameters_of(notebook: Path) -> set[str]:
 def inputs_of(page: Page, profile: str) -> str:
     """One hash over all that an executed page depends on.
 
-    A paper's pages do not depend on the files of another paper that they never name. What a
-    template tells of a paper's runs depends on its chapter and on the grid, too.
+    A paper's pages do not depend on the files of another paper that they never name. What a page
+    tells of runs that are to be made depends on their chapters, too.
     """
-    named = page.paper or page.notebook.read_text(encoding="utf8")
+    text = page.notebook.read_text(encoding="utf8")
+    named = page.paper or text
     of_a_paper = page.paper or page.name in papers()
-    beside = [ROOT / "notebooks" / f"{page.paper}.ipynb", ROOT / "workflow"] if page.paper else []
+    planned = [page.paper] if page.paper else papers() if "grid.plan(" in text else []
     return fingerprint(
         page.notebook,
-        *beside,
+        *(ROOT / "notebooks" / f"{paper}.ipynb" for paper in planned),
         ROOT / "fer_utils",
         ROOT / "data_manifests",
         ROOT / "results",
