@@ -331,11 +331,12 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
         f"{_points(points)}. The paper names no loss that it would accept; the margin of the "
         f"printed number, {margin:g} points, stands for one"
     )
+    also = f" {claim.means}" if claim.means else ""
     if products <= 1 or points.high < -margin:
-        return "not reproduced", f"{told}: not kept."
+        return "not reproduced", f"{told}: not kept.{also}"
     if points.low >= -margin:
-        return "reproduced", f"{told}: kept."
-    return "inconclusive", f"{told}: the runs do not tell whether it is kept."
+        return "reproduced", f"{told}: kept.{also}"
+    return "inconclusive", f"{told}: the runs do not tell whether it is kept.{also}"
 
 
 # ---- by arithmetic ----------------------------------------------------------------------------
