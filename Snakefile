@@ -134,6 +134,9 @@ rule prepare:
     output: "build/grid/prepared/{name}.json"
     params:
         preparation=lambda wildcards: json.dumps(asdict(planned_preparation(wildcards))),
+    # More by --set-threads: those of this machine before the first training (tools/reproduce.py),
+    # four on a cluster (its profile). Beside trainings, which take every core that comes free, two
+    # would never be.
     threads: 1
     resources:
         mem_mb=3000,

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections import Counter
 from dataclasses import asdict
+from typing import Any
 
 import build_book
 from execute import ROOT
@@ -69,27 +70,60 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     given = {**words, "hours": options.hours, "gpu": options.gpu or None}
     given["smoke"] = "true" if options.smoke else None
     given["checks"] = None if options.profile else 0  # a wrong file is told once
-    config = [f"{key}={value}" for key, value in given.items() if value is not None]
+    told = [f"{key}={value}" for key, value in given.items() if value is not None]
+    config = ["--config", *told] if told else []
     build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
 
     def finished() -> int:
         return sum((build / run.paper / run.name / "done.json").exists() for run in to_do)
 
-    arguments = ["runs", *(["--config", *config] if config else [])]
-    first = [run for run in to_do if run.rank == 0]
-    if 0 < len(first) < len(to_do):  # the published numbers themselves come first
-        here = build.relative_to(ROOT)
-        arguments += ["--prioritize"]
-        arguments += [f"{here}/{run.paper}/{run.name}/done.json" for run in first]
-    status = snakemake(
-        arguments,
-        running=build,
-        jobs=len(to_do),
-        finished=finished,
-        profile=options.profile,
-    )
+    def targets(some: list[grid.Run]) -> list[str]:
+        return [f"{build.relative_to(ROOT)}/{run.paper}/{run.name}/done.json" for run in some]
+
+    progress = {"jobs": len(to_do), "finished": finished, "profile": options.profile}
+    lost = set() if options.profile else prepare(to_do, config, **progress)
+    left = [run for run in to_do if run.name not in lost]
+    arguments = [*(targets(left) if lost else ["runs"]), *config]
+    first = [run for run in left if run.rank == 0]
+    if 0 < len(first) < len(left):  # the published numbers themselves come first
+        arguments += ["--prioritize", *targets(first)]
+    status = snakemake(arguments, running=build, **progress) if left else 1
     print(f"{finished()} of {len(to_do)} runs made.", flush=True)
-    return status
+    return status or len(lost)
+
+
+def prepare(runs: list[grid.Run], config: list[str], **progress: Any) -> set[str]:
+    """Prepare what runs start from, on all cores, before the first of them begins.
+
+    Beside trainings, which take one core each, there are never two free at once.
+
+    Args:
+        runs: to be made, each after those it starts from.
+        config, progress: for Snakemake.
+
+    Returns:
+        Names of the runs that cannot be made because something failed, which it has said.
+    """
+    needed = {name for run in runs for name in run.prepared}
+    missing = {name for name in needed if not grid.prepared_file(name).exists()}
+    if not missing:
+        return set()
+    files = [str(grid.prepared_file(name).relative_to(ROOT)) for name in sorted(missing)]
+    # More than eight would take memory that the rule does not ask for, to gain some seconds.
+    arguments = [*files, *config, "--set-threads", f"prepare={min(8, cores())}"]
+    snakemake(arguments, running=ROOT / "build" / "grid" / "prepared", **progress)
+    failed = {name for name in missing if not grid.prepared_file(name).exists()}
+    sets = {run.dataset for run in runs if missing.intersection(run.prepared)}
+    wrong = {name for name in sets if not grid.checked_data(name).exists()}
+    lost: set[str] = set()
+    for run in runs:
+        if (
+            run.dataset in wrong
+            or failed.intersection(run.prepared)
+            or lost.intersection(run.first)
+        ):
+            lost.add(run.name)
+    return lost
 
 
 def listing(runs: list[grid.Run], hours: float | None) -> str:

@@ -159,7 +159,8 @@ def wrong(job: dict, training: dict[str, str]) -> list[str]:
     """What a job lacks for the rule that it is for; `training` is what one has to ask for."""
     pod, spec = Pod(job, PODS), job["spec"]["template"]["spec"]
     asked = training if pod.rule == "train" else {"memory": MEMORY[pod.rule]}
-    expected = {"requests": {"cpu": "950m", **asked}}
+    cores = 4 if pod.rule == "prepare" else 1
+    expected = {"requests": {"cpu": f"{950 * cores}m", **asked}}
     if pod.rule == "train":
         expected["limits"] = {"cpu": "1000m", **asked}
     found = []
