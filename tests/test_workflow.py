@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import tiny_project
-from tiny_project import PAPER, call, planned, start
+from tiny_project import PAPER, call, call_on_a_terminal, cores, environment, planned, start
 
 from fer_utils import records
 
@@ -94,6 +97,42 @@ def test_only_narrows_to_beginnings_of_names_and_what_they_start_from(project):
     assert [run.parameters["epochs"] for run in kept] == [2]
 
 
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+
+
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
+def test_runs_at_work_side_by_side_have_one_thread_each(project, tmp_path):
+    """Two that each took both cores would fight over them, and take many times as long."""
+    short = by_epochs(planned(project))[2, None]["name"].partition("-seed")[0]
+    words = ("--seeds", "7 8", "--only", short, "--no-book")
+    made = call(project, "reproduce", *words, MEETING=str(tmp_path), OMP_NUM_THREADS="16")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert len(list(tmp_path.iterdir())) == 2, "they did not run side by side"
+    found = [run.run for run in records.read_all(PAPER, project / "results") if run.seed in (7, 8)]
+    assert len(found) == 2
+    for name in found:
+        given = json.loads((project / "results" / PAPER / "threads" / f"{name}.json").read_text())
+        assert given["told"] == 1
+        assert {key: given.get(key) for key in ONE_THREAD} == ONE_THREAD
+
+
+def test_a_line_of_progress_tells_how_many_of_all_runs_are_done(project):
+    """The second run starts from the first one's weights, so that one is done for a time."""
+    words = ("--seeds", "6", "--table", "open", "--no-book")
+    status, out, shown = call_on_a_terminal(project, "reproduce", *words)
+    assert status == 0, out + shown
+    told = re.findall(r"(\d) of (\d) done", shown)
+    assert list(dict.fromkeys(told))[:2] == [("0", "2"), ("1", "2")]
+    assert re.search(r"0 of 2 done  jaffe-\S+ \(cell \d/\d", shown), "nor how far each is"
+    assert "2 of 2 runs made." in out
+
+
 @pytest.fixture
 def blurred(tmp_path):
     """A project some of whose runs start from prepared pictures."""
@@ -124,6 +163,7 @@ def test_what_runs_start_from_is_prepared_once_before_them(blurred):
     assert "2 of 2 runs made." in made.stdout
     assert calls(blurred) == ONCE
     (name,) = prepared(blurred)
+    assert (blurred / "cache" / "cores.txt").read_text() == str(min(8, cores()))
     assert made.stdout.index(f"{name[:-5]}  prepared") < made.stdout.index("accuracy")
 
     words = (*BLURRED[:2], "--seeds", "2", "--dry-run")
@@ -131,6 +171,21 @@ def test_what_runs_start_from_is_prepared_once_before_them(blurred):
         more = call(blurred, "reproduce", *words, FER_CACHE=str(cache))
         assert "1 to run" in more.stdout
         assert ("Prepared once before 1 of them" in more.stdout) == cost
+
+
+@pytest.mark.slow
+def test_a_cluster_prepares_on_four_cores(blurred):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    words = ("--profile", "workflow/profiles/slurm", "--cores", "8", "--dry-run", "runs")
+    told = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words, "--config", "table=blurred", "seeds=0"],
+        cwd=blurred,
+        env=environment(blurred),
+        capture_output=True,
+        text=True,
+    )
+    step = (told.stdout + told.stderr).partition("rule prepare:")[2].partition("rule ")[0]
+    assert "threads: 4" in step, told.stdout + told.stderr
 
 
 @pytest.mark.slow

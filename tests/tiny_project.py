@@ -6,9 +6,11 @@ loaders, on a made tree of JAFFE, so that kills, full disks and clocks can be tr
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -105,6 +107,7 @@ def blur(data, side, cores=1):
         if not path.exists():
             with (cache_folder() / "calls.txt").open("a") as file:
                 file.write(f"{number} {os.environ.get('STEP', 'prepare')}\\n")
+            (cache_folder() / "cores.txt").write_text(str(cores))
             if message := os.environ.get("BLUR_FAILS"):
                 raise ValueError(message)
             time.sleep(float(os.environ.get("BLUR_SECONDS", "0")))
@@ -137,6 +140,8 @@ threads = 0
 CHAPTER = """
 import json
 import os
+import time
+from pathlib import Path
 from typing import Literal
 
 from fer_utils import blurring, experiments, parameters, records
@@ -169,6 +174,14 @@ if chosen.blurred:
 """
 
 TRAIN = """
+if meeting := os.environ.get("MEETING"):  # goes on when a second run is at work
+    here, deadline = Path(meeting, str(os.getpid())), time.monotonic() + 300
+    here.touch()
+    while len(list(here.parent.iterdir())) < 2:
+        if time.monotonic() > deadline:
+            here.unlink()
+            raise RuntimeError("no other run came")
+        time.sleep(0.1)
 run = experiments.run(
     loop=numpy_loop,
     paper="tiny2026",
@@ -196,6 +209,10 @@ written = records.write(run.record, run.probabilities, run.labels, where)
 beside = written.parent / "seen" / f"{run.record.run}.json"
 beside.parent.mkdir(exist_ok=True)
 beside.write_text(json.dumps(run.record.seed))
+given = {name: value for name, value in os.environ.items() if name.endswith("_THREADS")}
+beside = written.parent / "threads" / beside.name
+beside.parent.mkdir(exist_ok=True)
+beside.write_text(json.dumps({"told": chosen.threads, **given}))
 """
 
 PUBLISHED = """
@@ -304,6 +321,34 @@ def call(project: Path, tool: str, *words: str, **more: str) -> subprocess.Compl
     process = start(project, tool, *words, **more)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def cores() -> int:
+    """Those of this machine that this process may use."""
+    told = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if told else os.cpu_count() or 1
+
+
+def call_on_a_terminal(project: Path, tool: str, *words: str, **more: str) -> tuple[int, str, str]:
+    """Exit status, output, and the lines of progress, which a terminal gets twice a second."""
+    ours, its = pty.openpty()
+    command = [sys.executable, f"tools/{tool}.py", *map(str, words)]
+    process = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment(project, **more),
+        stdout=subprocess.PIPE,
+        stderr=its,
+        text=True,
+    )
+    os.close(its)
+    shown = b""
+    with suppress(OSError):  # which is how Linux tells that nobody writes any more
+        while read := os.read(ours, 4096):
+            shown += read
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    return process.returncode, out, shown.decode(errors="replace")
 
 
 def planned(project: Path, *words: str) -> list[dict]:
