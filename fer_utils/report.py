@@ -311,12 +311,15 @@ def _beside_nothing(found: Comparison) -> Comparison:
     return replace(found, also={label(words): ours for words, ours in found.also.items()})
 
 
-def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdown:
+def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdown | None:
     """What the verdicts would be on another part, where the audit says that theirs is not it.
 
     Args:
         paper: as published.
         headline: the cells that its abstract is about.
+
+    Returns:
+        A list; None where the audit says no such thing.
     """
     findings = [one for one in audit.audit(paper) if one.kind == "accuracy by class"]
     told, means = [], {}
@@ -333,7 +336,7 @@ def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdow
                 f"same runs give {here}: *{verdict}*, {reason}."
             )
     if not told:
-        return Markdown("")
+        return None
     words = f"The audit: {' '.join(means)} The same runs on another part, against the same margin:"
     return Markdown(f"{words}\n\n" + "\n".join(told))
 

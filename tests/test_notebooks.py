@@ -2,16 +2,20 @@
 
 import ast
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import trees
 
-from fer_utils import records
+from fer_utils import grid, parameters, records
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -43,23 +47,91 @@ def test_notebook_carries_no_outputs_and_one_cell_of_literal_parameters(path):
         ast.literal_eval(statement.value)  # raises where a parameter is computed
 
 
+# Of each chapter one value that only it can refuse, the sentence on it, and what it allows.
+WRONG = {
+    "nouisser2023": (
+        {"weights": "imagnet"},
+        "weights = 'imagnet': input should be 'none' or 'imagenet' or a file of weights",
+        "weights: one of none, imagenet or a file of weights that is there",
+    ),
+    "rahman2021": (
+        {"learning_rate": 0},
+        "learning_rate = 0: input should be greater than 0.",
+        "learning_rate: number above 0",
+    ),
+    "wang2023": (
+        {"learning_rate": 2},
+        "learning_rate = 2: input should be 'schedule' or less than or equal to 1.",
+        "learning_rate: schedule or number above 0 at most 1",
+    ),
+    "yengikand2023": (
+        {"dropout": 1},
+        "dropout = 1: input should be less than 1.",
+        "dropout: number at least 0 below 1",
+    ),
+}
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        ({"epohcs": 3}, "epohcs: no such parameter"),
-        ({"epochs": 0}, "epochs = 0"),
-        ({"seed": "first"}, "seed = 'first'"),
-    ],
-)
-def test_wrong_parameter_stops_before_training_and_lists_what_is_allowed(
-    path, wrong, told, tmp_path
-):
+def test_wrong_parameters_stop_before_training_and_list_what_is_allowed(path, tmp_path):
+    own, sentence, allowed = WRONG.get(path.stem, ({}, "", ""))
+    wrong = {"epohcs": 3, "epochs": 0, "seed": "first", **own}
     run = papermill(path.stem, tmp_path / "out.ipynb", output_dir=tmp_path / "work", **wrong)
     assert run.returncode != 0
-    assert told in run.stderr
-    assert "Allowed parameters:" in run.stderr
+    for told in ("epohcs: no such parameter", "epochs = 0", "seed = 'first'", sentence):
+        assert told in run.stderr
+    _, listed = run.stderr.split("Allowed parameters:", 1)
+    assert "epochs: integer at least 1" in listed
+    assert allowed in listed
     assert not (tmp_path / "work").exists()
+
+
+@cache
+def parameters_of(paper: str) -> type[parameters.PageParameters]:
+    """The class of a chapter's parameters, from its cell and without running the rest of it."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{paper}.ipynb", as_version=4).cells
+    (cell,) = [cell for cell in cells if "class Parameters(" in cell.source]
+    body = ast.parse(cell.source).body
+    end = next(n for n, part in enumerate(body) if isinstance(part, ast.ClassDef)) + 1
+    found = {}
+    exec(compile(ast.Module(body[:end], []), f"{paper}.ipynb", "exec"), found)
+    return found["Parameters"]
+
+
+@pytest.mark.parametrize(
+    ("paper", "given", "sentence"),
+    [
+        *((paper, given, sentence) for paper, (given, sentence, _) in WRONG.items()),
+        ("nouisser2023", {"variant": "skip"}, "variant = 'skip': input should be 'mobilenet', "),
+        ("nouisser2023", {"attention_from": 6}, "matters only with variant = attention, not with"),
+        ("nouisser2023", {"attention_from": 2, "variant": "attention"}, "or equal to 3."),
+        ("nouisser2023", {"images": 2000, "dataset": "fer2013"}, "only with dataset = synthetic"),
+        ("rahman2021", {"model": "vgg16"}, "model = 'vgg16': input should be 'resnet18', "),
+        ("rahman2021", {"images": 200, "profile": "full"}, "only with dataset = synthetic, not"),
+        ("wang2023", {"mode": "probability"}, "mode = 'probability': matters only with dataset = "),
+        ("wang2023", {"keep": "majority", "dataset": "ck48"}, "only with dataset = ferplus, not"),
+        ("wang2023", {"learning_rate": "slow"}, "input should be 'schedule' or a valid number"),
+        ("yengikand2023", {"pretraining": "none"}, "only with dataset = ck48 or ckplus or jaffe"),
+        ("yengikand2023", {"images": 300, "dataset": "jaffe"}, "or pretraining = synthetic, not"),
+    ],
+)
+def test_a_chapter_s_own_wrong_or_idle_parameters_are_told_one_by_one(paper, given, sentence):
+    with pytest.raises(parameters.ParameterError) as caught:
+        parameters.read_parameters(parameters_of(paper), given)
+    told, _, listed = str(caught.value).partition("\nAllowed parameters:\n")
+    assert sentence in told
+    assert told.count("\n") == 0
+    assert [line.split(":")[0].strip() for line in listed.splitlines()] == list(
+        parameters_of(paper).model_fields
+    )
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_takes_the_parameters_of_every_run_that_is_planned_of_it(path):
+    runs = grid.plan([path.stem], seeds=(0,))
+    for run in (*runs, *grid.smoke_runs(runs, (0,))):
+        given = {**run.parameters, "profile": run.profiles[0]}
+        parameters.read_parameters(parameters_of(path.stem), given)
 
 
 def test_nouisser2023_imports_its_network_after_the_seeds_are_set():
@@ -94,3 +166,76 @@ def test_yengikand2023_runs_its_jaffe_protocol_on_a_made_tree(tmp_path):
     assert sum(record.split.sizes.values()) == 213
     cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert any("Not attempted: data absent" in cell.source for cell in cells)
+
+
+# ---- paths through the chapters that `make book` does not take ----------------------------------
+
+
+def trained(notebook: str, folder: Path, **given) -> tuple[records.RunRecord, np.ndarray]:
+    """A chapter executed for one epoch on synthetic faces: its record and test probabilities."""
+    page = folder / f"{'-'.join(map(str, given.values()))}.ipynb"
+    run = papermill(notebook, page, epochs=1, threads=1, output_dir=folder / "work", **given)
+    assert run.returncode == 0, run.stderr[-2000:]
+    done = json.loads((folder / "work" / f"{notebook}.done.json").read_text())
+    record = records.read(done["record"])
+    assert {name: record.parameters.get(name) for name in given} == given
+    assert (record.profile, record.parameters["epochs"]) == ("smoke", 1)
+    for part, score in record.metrics.items():
+        matrix = np.array(score["confusion_matrix"])
+        assert matrix.sum() == score["n"], part
+        assert matrix.trace() == score["correct"], part
+        assert all(map(math.isfinite, numbers(score))), part
+    probabilities, labels = records.read_probabilities(record, folder / "work" / "records")
+    assert len(labels) == record.metrics["test"]["n"] == record.split.sizes["test"]
+    assert np.isfinite(probabilities).all()
+    return record, probabilities
+
+
+def numbers(told) -> list[float]:
+    """Every number in what JSON holds."""
+    if isinstance(told, dict | list):
+        inner = told.values() if isinstance(told, dict) else told
+        return [number for part in inner for number in numbers(part)]
+    return [told] if isinstance(told, int | float) else []
+
+
+@pytest.mark.slow
+def test_rahman2021_fuses_members_that_it_trains_first_by_a_layer_and_by_a_vote(tmp_path):
+    by_layer, _ = trained("rahman2021", tmp_path, model="fusion_layer", images=100)
+    vote, together = trained("rahman2021", tmp_path, model="fusion_vote", images=100)
+    shutil.rmtree(tmp_path / "work" / "runs")  # half a gigabyte of weights
+    assert by_layer.metrics["test"]["n"] == 12
+    assert by_layer.parameters["members"] == vote.parameters["members"]
+    folder = tmp_path / "work" / "records"
+    alone = {
+        name: records.read(folder / "rahman2021" / f"{name}.json")
+        for name in vote.parameters["members"]
+    }
+    assert [run.parameters["model"] for run in alone.values()] == ["resnet18", "vgg19_bn"]
+    mean = np.mean([records.read_probabilities(run, folder)[0] for run in alone.values()], axis=0)
+    np.testing.assert_allclose(together, mean, atol=0.01)
+
+
+@pytest.mark.slow
+def test_nouisser2023_attends_to_small_maps_of_faces_balanced_before_the_split(tmp_path):
+    record, _ = trained(
+        "nouisser2023",
+        tmp_path,
+        variant="attention",
+        attention_from=6,
+        faces="haar",
+        balancing="before_split",
+        images=1000,
+    )
+    assert record.model.parameters == 11_282_375
+    assert record.parameters["contrast"] == "balanced before the split"
+    sizes = record.split.sizes
+    assert sizes["test"] == pytest.approx(0.1 * sum(sizes.values()), abs=1)
+
+
+@pytest.mark.slow
+def test_wang2023_trains_its_plain_network_at_one_rate(tmp_path):
+    record, _ = trained("wang2023", tmp_path, variant="plain", learning_rate=0.01, images=100)
+    assert record.metrics["test"]["n"] == 12
+    assert record.model.parameters == 177_416
+    assert record.history["learning_rate"] == [0.01]

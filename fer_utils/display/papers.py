@@ -286,10 +286,9 @@ def improvements(paper: str, comparisons: Iterable[Comparison]) -> HTML:
         if found.ours is None or base.value is None:
             return "–"
         scale = 100 if found.cell.unit == "fraction" else 1
-        mean, low, high = (
-            scale * (value - base.value)
-            for value in (found.ours.mean, found.ours.low, found.ours.high)
-        )
+        printed = Estimate(base.value, base.value, base.value, (base.value,), 0)
+        more = differences.of_estimates(printed, found.ours)
+        mean, low, high = (scale * value for value in (more.mean, more.low, more.high))
         return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
     rows = []

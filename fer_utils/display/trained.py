@@ -180,11 +180,14 @@ def reached(runs: Sequence[RunRecord], fields: Sequence[str], printed: float) ->
     return Markdown(f"What comes up to {printed:g} here: {'; '.join(found)}.")
 
 
-def before_first_fall(runs: Sequence[RunRecord]) -> Markdown:
+def before_first_fall(runs: Sequence[RunRecord]) -> Markdown | None:
     """In how many runs the epoch that was kept lies before the learning rate first fell.
 
     Args:
         runs: records whose history has the rate of each epoch.
+
+    Returns:
+        A sentence; None where no rate falls.
     """
     falls = set()
     early = 0
@@ -196,7 +199,7 @@ def before_first_fall(runs: Sequence[RunRecord]) -> Markdown:
         falls.add(fall)
         early += fall is None or run.selection.epoch < fall
     if not falls - {None}:
-        return Markdown("")
+        return None
     first = ", ".join(str(fall) for fall in sorted(falls - {None}))
     return Markdown(
         f"In {early} of {len(runs)} runs of the schedule the epoch that was kept, the first with "

@@ -5,6 +5,11 @@
 The runs are those of all papers with as many seeds as it takes, planned by a dry run of Snakemake
 in a process of its own; the data are empty files, since a plan looks at names and times alone. The
 records are copies of the committed ones under other names.
+
+A plan that takes more than --seconds 60 or --gigabytes 2 is told in one sentence, and the exit
+status is 1. The seconds are those of processors, of the plan's process and all that it starts: they
+stay the same while other work goes on beside it, which the time on the wall does not. The memory is
+the most that one of these processes held.
 """
 
 from __future__ import annotations
@@ -29,13 +34,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=60, help="limit of a plan, of processors")
+    parser.add_argument("--gigabytes", type=float, default=2, help="limit of a plan's memory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        plan_runs(options.runs, Path(folder))
+        seconds, gigabytes = plan_runs(options.runs, Path(folder))
         read_records(options.records, Path(folder))
+    if seconds > options.seconds or gigabytes > options.gigabytes:
+        sys.exit(
+            f"The plan took {seconds:.1f} s of processors and {gigabytes:.2f} GB, over its limits "
+            f"of {options.seconds:g} s and {options.gigabytes:g} GB."
+        )
 
 
-def plan_runs(number: int, folder: Path) -> None:
+def plan_runs(number: int, folder: Path) -> tuple[float, float]:
+    """Seconds of processors and gigabytes of the plan."""
     for name in dataset_names():
         for directory in load_manifest(name).directories[:1]:
             (folder / "data" / directory).mkdir(parents=True, exist_ok=True)
@@ -52,10 +65,13 @@ def plan_runs(number: int, folder: Path) -> None:
     if done.returncode:
         sys.exit(done.stderr[-2000:])
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processors = used.ru_utime + used.ru_stime
+    gigabytes = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     print(
-        f"{per_seed * len(seeds.split()):,} runs planned in {seconds:.1f} s "
-        f"({used.ru_utime + used.ru_stime:.1f} s of one core), {used.ru_maxrss / 1024:,.0f} MiB"
+        f"{per_seed * len(seeds.split()):,} runs planned in {processors:.1f} s of processors, "
+        f"{seconds:.1f} s on the wall, {gigabytes:.2f} GB"
     )
+    return processors, gigabytes
 
 
 def read_records(number: int, folder: Path) -> None:
