@@ -238,4 +238,4 @@ def test_wang2023_trains_its_plain_network_at_one_rate(tmp_path):
     record, _ = trained("wang2023", tmp_path, variant="plain", learning_rate=0.01, images=100)
     assert record.metrics["test"]["n"] == 12
     assert record.model.parameters == 177_416
-    assert record.history["learning_rate"] == [0.01]
+    assert record.history["learning_rate"] == pytest.approx([0.01])

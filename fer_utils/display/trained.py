@@ -117,7 +117,8 @@ def parts_and_figures(
     Args:
         runs: records; those that agree in `fields` stand in one line a part.
         fields: parameters that the lines name.
-        against: a published accuracy in percent; two columns then tell what is missing to it.
+        against: a published accuracy in percent; what is missing to it then stands beside both
+            accuracies, in the place of recall and precision.
 
     Returns:
         A table whose caption names the element-wise accuracy of a network that predicts nothing.
@@ -143,14 +144,18 @@ def parts_and_figures(
                 "Scored on": words,
                 "Seeds": len(scored),
                 "Accuracy": f"{top1:.2f}",
-                "Recall": f"{100 * np.mean([s['balanced_accuracy'] for s in scored]):.2f}",
-                "Precision": f"{100 * np.mean(precision):.2f}",
-                "Element-wise accuracy": f"{element:.2f}",
             }
-            if against is not None:
+            if against is None:
                 row |= {
-                    "Accuracy, to the printed": f"{against - top1:+.2f}",
-                    "Element-wise, to the printed": f"{against - element:+.2f}",
+                    "Recall": f"{100 * np.mean([s['balanced_accuracy'] for s in scored]):.2f}",
+                    "Precision": f"{100 * np.mean(precision):.2f}",
+                    "Element-wise accuracy": f"{element:.2f}",
+                }
+            else:
+                row |= {
+                    "to the printed": f"{against - top1:+.2f}",
+                    "Element-wise accuracy": f"{element:.2f}",
+                    "to the printed ": f"{against - element:+.2f}",
                 }
             rows.append(row)
     classes = len(runs[0].data.classes)
