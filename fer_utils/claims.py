@@ -16,7 +16,6 @@ from fer_utils import audit, comparison, differences
 from fer_utils.comparison import Comparison, Verdict
 from fer_utils.differences import Difference
 from fer_utils.estimates import Estimate, binomial_error, estimate
-from fer_utils.grid import READING
 from fer_utils.manifests import (
     AllAbove,
     Balance,
@@ -224,7 +223,7 @@ def _other_protocol(found: Comparison, fields: Mapping) -> bool:
     """Whether these runs differ from a cell's own in how the data were split alone."""
     select = found.cell.select
     differ = {key for key in {*select, *fields} if select.get(key) != fields.get(key)}
-    return differ == {"protocol"} and not differ & set(READING)
+    return differ == {"protocol"}
 
 
 def _pairs(
@@ -246,13 +245,15 @@ def _all_above(tested: Sequence[Comparison], number: float) -> tuple[Verdict, st
     def percent(found: Comparison, end: str) -> float:
         return (100 if found.cell.unit == "fraction" else 1) * getattr(found.ours, end)
 
-    lowest = min(tested, key=lambda found: percent(found, "low"))
+    # One that lies below decides whatever the others say, so it is the one to tell of.
+    below = any(percent(found, "high") < number for found in tested)
+    lowest = min(tested, key=lambda found: percent(found, "high" if below else "low"))
     ends = " to ".join(f"{percent(lowest, end):.2f}" for end in ("low", "high"))
     told = f"The lowest of ours is {lowest.cell.row}: {percent(lowest, 'mean'):.2f} %, {ends}"
+    if below:
+        return "not reproduced", f"{told}; below {number:g} %."
     if percent(lowest, "low") > number:
         return "reproduced", f"{told}; above {number:g} %."
-    if any(percent(found, "high") < number for found in tested):
-        return "not reproduced", f"{told}; below {number:g} %."
     return "inconclusive", f"{told}; the runs do not tell whether it is above {number:g} %."
 
 
@@ -285,8 +286,11 @@ def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdic
         return "not attempted", "The runs are not at hand."
     accuracy = estimate(runs, "accuracy", "percent")
     # Frames of one person stand or fall together: as much as they widen the accuracy's interval.
-    drawn = 100 * binomial_error(accuracy.mean / 100, accuracy.n_test)
-    wider = max(1.0, accuracy.standard_error / drawn)
+    # Where no people are known there is nothing to add: a recall has its own spread of seeds.
+    wider = 1.0
+    if accuracy.persons:
+        drawn = 100 * binomial_error(accuracy.mean / 100, accuracy.n_test)
+        wider = max(1.0, accuracy.standard_error / drawn)
     recall = {
         expression: _wider(estimate(runs, "recall", "percent", expression=expression), wider)
         for expression in (*claim.better, *claim.worse)

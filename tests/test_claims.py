@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_papers import BEST, GAIN, SUM, cell, paper
 
-from fer_utils import comparison, differences, records
+from fer_utils import comparison, differences, estimates, records
 from fer_utils.claims import judge
 from fer_utils.manifests import load_published
 
@@ -219,6 +219,18 @@ def test_that_all_results_are_above_a_number_is_judged_by_the_lowest(
     assert re.search(told, found.sentence), found.sentence
 
 
+def test_the_result_that_lies_below_a_number_is_the_one_told_of(judged, make_record, tmp_path):
+    """Anger reaches down further, on few images; happiness alone is below for certain."""
+    matrix = [[8, 8], [880, 720]]
+    made = make_record("new-0", matrix=matrix, dataset="fer2013", model="new")
+    records.write(made, None, None, tmp_path)
+    (found,) = judged(paper(ABOVE, more=recalls()))
+    anger, happiness = (behind.ours for behind in found.cells)
+    assert anger.low < happiness.low < happiness.high < 50 < anger.high
+    assert found.outcome == "not reproduced"
+    assert "Of-happiness: 45.00 %" in found.sentence
+
+
 def test_that_all_results_are_above_a_number_is_put_to_arithmetic_too(judged):
     (found,) = judged(paper(ABOVE, more=recalls(40.0)))
     assert found.outcome == "does not fit"
@@ -289,6 +301,26 @@ def test_people_widen_the_interval_of_a_recall_as_they_do_that_of_the_accuracy(
         (found,) = judged(paper(claim, select=select))
         assert found.outcome == outcome
         assert "+15.00 points" in found.sentence
+
+
+def test_seeds_whose_accuracies_scatter_widen_no_recall_where_no_people_are_known(
+    judged, make_record, tmp_path
+):
+    claim = {"id": "sad", "says": "Happiness rather than anger", "kind": "better recognised"}
+    claim |= {"result": "new", "better": ["happiness"], "worse": ["anger"]}
+    runs = []
+    for seed, right in enumerate((100, 130, 160)):
+        matrix = [[right, 200 - right], [190 - right, 10 + right]]
+        fields = {"seed": seed, "dataset": "fer2013", "model": "new"}
+        runs.append(make_record(f"new-{seed}", matrix=matrix, **fields))
+        records.write(runs[-1], None, None, tmp_path)
+    (found,) = judged(paper(claim))
+    recall = {
+        name: estimates.estimate(runs, "recall", "percent", expression=name)
+        for name in ("anger", "happiness")
+    }
+    apart = differences.of_estimates(recall["anger"], recall["happiness"])
+    assert f"+5.00 points, {apart.low:+.2f} to {apart.high:+.2f};" in found.sentence
 
 
 @pytest.mark.parametrize(
