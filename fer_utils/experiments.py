@@ -182,6 +182,8 @@ def run(
     predict = predict or loop.predict
     val, test = (predict(model, parts[part].images) for part in ("val", "test"))
     predicted = time.perf_counter()
+    if not (np.isfinite(val).all() and np.isfinite(test).all()):
+        raise ValueError(f"{name}: predicts no probabilities; its training has diverged")
 
     scores = {
         "val": metrics.score(parts["val"].labels, val, data.class_names),

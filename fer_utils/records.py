@@ -293,8 +293,11 @@ def _proven_same(runs: Sequence[RunRecord]) -> dict[str, set[str]]:
 
 
 def latest(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Each run once: of those repeated with other code, the one that was made last."""
-    kept = {max(repeated, key=lambda run: run.created).run for repeated in _repeated(runs).values()}
+    """Each run once: of those repeated with other code, data or split, the one made last."""
+    asked: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        asked.setdefault(json.dumps(_asked_for(run), sort_keys=True), []).append(run)
+    kept = {max(repeated, key=lambda run: run.created).run for repeated in asked.values()}
     return [run for run in runs if run.run in kept]
 
 
@@ -302,9 +305,13 @@ def _repeated(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Runs that differ in their code alone, oldest first."""
     groups: dict[str, list[RunRecord]] = {}
     for run in sorted(runs, key=lambda run: run.created):
-        key = [run.paper, run.profile, run.parameters, run.seed, run.data.sha256, run.split.sha256]
+        key = [*_asked_for(run), run.data.sha256, run.split.sha256]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
     return groups
+
+
+def _asked_for(run: RunRecord) -> list[Any]:
+    return [run.paper, run.profile, run.parameters, run.seed]
 
 
 def finish(record: RunRecord, path: Path, output_dir: str | Path) -> None:

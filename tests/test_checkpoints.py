@@ -133,6 +133,8 @@ def test_a_finished_run_alone_becomes_the_beginning_of_a_longer_one(two_epochs, 
     assert names(tmp_path) == {"run"}
     for epoch in (3, 4, 5):
         write_epoch(two_epochs, epoch, "epoch-0001.weights", False)
+    unfinished = tmp_path / f".longer.{os.getpid()}.part"
+    unfinished.mkdir()  # of a process that was killed; its number is in use again
     assert extend(two_epochs, longer, 8)
     state = load_state(longer, {**RUN, "epochs": 8})
     assert (state["epoch"], state["best"]) == (5, "epoch-0001.weights")

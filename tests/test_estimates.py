@@ -61,7 +61,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(make_record):
 def test_folds_of_one_seed_are_pooled_image_by_image(make_record):
     folds = [(10, 10, 0), (30, 50, 0), (8, 12, 1), (40, 48, 1)]
     runs = [
-        make_record(f"a-{k}", correct=correct, n=n, seed=seed)
+        make_record(f"a-{k}", correct=correct, n=n, seed=seed, fold=k % 2)
         for k, (correct, n, seed) in enumerate(folds)
     ]
     found = estimate(runs, "accuracy", "fraction")
@@ -110,6 +110,11 @@ def test_one_stale_or_reduced_run_makes_the_estimate_so(make_record):
     assert estimate([fresh, short], "accuracy", "percent").reduced
 
 
+def test_two_runs_of_one_seed_and_fold_are_no_folds_of_one_another(make_record):
+    with pytest.raises(ValueError, match="a and b are not one result: same seed, same fold"):
+        estimate([make_record("a"), make_record("b", dropout=0.1)], "accuracy", "percent")
+
+
 def test_nothing_is_estimated_without_runs_or_of_another_metric(make_record):
     assert estimate([], "accuracy", "percent") is None
     with pytest.raises(ValueError, match="'log_loss'"):
@@ -142,8 +147,9 @@ def test_people_with_unequal_numbers_of_images_follow_the_ratio_estimator(make_r
 
 
 def test_people_of_all_folds_are_counted_and_never_narrow_the_interval(make_record):
-    one = make_record("a-0", correct=5, n=10, persons={"images": [5, 5], "correct": [3, 2]})
-    two = make_record("a-1", correct=8, n=10, persons={"images": [5, 5], "correct": [4, 4]})
+    drawn_from = [{"images": [5, 5], "correct": correct} for correct in ([3, 2], [4, 4])]
+    one = make_record("a-0", correct=5, n=10, fold=0, persons=drawn_from[0])
+    two = make_record("a-1", correct=8, n=10, fold=1, persons=drawn_from[1])
     found = estimate([one, two], "accuracy", "fraction")
     assert found.persons == 4
     assert found.standard_error >= drawn(13 / 20, 20)

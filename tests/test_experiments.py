@@ -197,6 +197,14 @@ def test_an_entry_point_that_does_not_exist_stops_before_training(faces, tmp_pat
     assert not (tmp_path / "work").exists()
 
 
+def test_a_network_that_predicts_no_numbers_has_no_accuracy(faces, tmp_path):
+    def nothing(model, images):
+        return np.full((len(images), 3), np.nan, np.float32)
+
+    with pytest.raises(ValueError, match="predicts no probabilities; its training has diverged"):
+        run(faces, tmp_path, parameters={**PARAMETERS, "epochs": 1}, predict=nothing)
+
+
 def test_further_parts_are_scored_where_asked_for(faces, tmp_path):
     def first_half(train):
         return train.subset(np.arange(20))

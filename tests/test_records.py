@@ -372,6 +372,9 @@ def test_a_repeated_run_counts_once_as_it_was_made_last(make_record):
     other = at("2026-01-01T00:00:00+00:00", "c", dropout=0.2)
     seed = at("2026-01-01T00:00:00+00:00", "d", dropout=0.1, seed=1)
     assert [run.run for run in records.latest([again, other, first, seed])] == ["b", "c", "d"]
+    split = again.split.model_copy(update={"sha256": "d" * 64})
+    moved = again.model_copy(update={"run": "e", "split": split, "created": "2026-01-03"})
+    assert [run.run for run in records.latest([again, moved, other])] == ["e", "c"]
 
 
 def test_a_chapter_that_ends_leaves_a_sign_that_names_its_run(make_record, tmp_path):

@@ -101,6 +101,7 @@ def extend(shorter: Path, folder: Path, epochs: int) -> bool:
     if state["epoch"] != state["run"]["epochs"]:
         return False
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process with this number that was killed
     shutil.copytree(shorter, unfinished)
     state["run"]["epochs"] = epochs
     write_atomically(unfinished / "state.json", json.dumps(state, indent=1).encode())
