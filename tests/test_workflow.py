@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_project
 from tiny_project import PAPER, call, call_on_a_terminal, cores, environment, planned, start
 
-from fer_utils import records
+from fer_utils import grid, records
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +260,38 @@ def preparation(project) -> dict:
     (name,) = next(run["prepared"] for run in planned(project, "--table", "blurred"))
     told = {"call": "fer_utils.blurring:blur", "settings": {"side": 1}, "threads": "cores"}
     return {"name": name, "dataset": "jaffe", **told}
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """A file of tools/, as a module."""
+    monkeypatch.syspath_prepend(tiny_project.ROOT / "tools")
+    return import_module
+
+
+def made_up(name: str, *first: str) -> grid.Run:
+    fields = {"dataset": "jaffe", "seed": 0}
+    return grid.Run(name, PAPER, {}, fields, ("full",), (), (), 0, first=first)
+
+
+@pytest.mark.parametrize("how", ["failed", "stopped"])
+def test_what_needs_the_weights_of_a_run_that_was_not_made_is_left(tool, monkeypatch, capsys, how):
+    within, started = tool("within"), []
+
+    def start(run, build, options):
+        started.append(run.name)
+        ends = {"pretraining": {"failed": 1, "stopped": None}[how]}.get(run.name, 0)
+        process = SimpleNamespace(poll=lambda: ends, returncode=ends)
+        training = within.Training(run, process, Path(os.devnull), seconds=10**6)
+        training.look = lambda: True
+        return training
+
+    monkeypatch.setattr(within, "start", start)
+    monkeypatch.setattr(within, "stop", lambda training: None)
+    monkeypatch.setattr(grid, "preparations", lambda run: [])
+    runs = [made_up("pretraining"), made_up("tuned", "pretraining"), made_up("more", "tuned")]
+    options = SimpleNamespace(at_once=2, minutes=100)
+    runs.append(made_up("other"))
+    assert within.train(runs, Path(os.devnull), options, time.monotonic() + 6000) == 3
+    assert started == ["pretraining", "other"]
+    assert "tuned  not started: pretraining, whose weights it needs" in capsys.readouterr().out

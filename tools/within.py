@@ -108,6 +108,7 @@ def train(
     """Make runs until the time is up; how many are left."""
     active: list[Training] = []
     stopped = 0
+    lost: set[str] = set()  # whose weights there will not be
     try:
         while waiting or active:
             time_left = deadline - time.monotonic()
@@ -130,9 +131,8 @@ def train(
                 if training.process.poll() is not None:
                     active.remove(training)
                     if training.process.returncode:
-                        lost = [run for run in waiting if training.run.name in run.prepared]
-                        waiting = [run for run in waiting if run not in lost]
-                        stopped += len(lost) + isinstance(training.run, grid.Run)
+                        lost.add(training.run.name)
+                        stopped += isinstance(training.run, grid.Run)
                     continue
                 time_left = deadline - time.monotonic()
                 ended = training.look()
@@ -140,11 +140,37 @@ def train(
                     stop(training)
                     print(f"  {training.run.name}  stopped {reached(training, ended)}", flush=True)
                     active.remove(training)
-                    stopped += isinstance(training.run, grid.Run)
+                    if isinstance(training.run, grid.Run):
+                        lost.add(training.run.name)
+                        stopped += 1
+            still = without(waiting, lost)
+            stopped += len(waiting) - len(still)
+            waiting = still
     finally:
         for training in active:
             stop(training)
     return len(waiting) + stopped
+
+
+def without(waiting: list[grid.Run], lost: set[str]) -> list[grid.Run]:
+    """The runs that can still be made, in their order; `lost` grows by those that cannot.
+
+    Args:
+        waiting: each after the run whose weights it starts from.
+        lost: names of runs and preparations that failed, and of runs that were stopped.
+    """
+    still = []
+    for run in waiting:
+        if missed := [name for name in run.first if name in lost]:
+            print(
+                f"  {run.name}  not started: {missed[0]}, whose weights it needs, is not made",
+                flush=True,
+            )
+        if missed or lost.intersection(run.prepared):
+            lost.add(run.name)
+        else:
+            still.append(run)
+    return still
 
 
 def next_step(ready: list[grid.Run], at_work: set[str]) -> grid.Run | grid.Preparation | None:
