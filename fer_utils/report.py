@@ -15,7 +15,7 @@ from IPython.display import HTML, Markdown
 from fer_utils import audit, comparison, display
 from fer_utils.claims import Judged, Printed, place
 from fer_utils.comparison import Comparison, Verdict
-from fer_utils.grid import READING, Run, read_chapter
+from fer_utils.grid import READING, Run, read_chapter, still_open
 from fer_utils.manifests import PublishedPaper, load_manifest, load_published
 from fer_utils.records import RunRecord
 
@@ -349,26 +349,6 @@ def _same_runs(found: Comparison, label: str) -> bool:
 
 
 # ---- what is open ------------------------------------------------------------------------------
-
-
-def still_open(plan: Sequence[Run], chosen: Callable[[Run], bool] = lambda run: True) -> list[Run]:
-    """The runs that are not recorded, and those whose weights they start from.
-
-    Weights are in no record: to go on from them, a recorded run has to be made again.
-
-    Args:
-        plan: of `grid.plan`.
-        chosen: which of them count.
-    """
-    by_name = {run.name: run for run in plan}
-    waiting = [run for run in plan if run.state != "recorded" and chosen(run)]
-    needed: dict[str, Run] = {}
-    while waiting:
-        run = waiting.pop()
-        if run.name not in needed:
-            needed[run.name] = run
-            waiting += [by_name[name] for name in run.first if name in by_name]
-    return [run for run in plan if run.name in needed]
 
 
 def finish(paper: PublishedPaper, plan: Sequence[Run]) -> Markdown:

@@ -166,10 +166,10 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
         groups.setdefault(key, []).append(run)
     namesakes: dict[tuple[str, str], list[dict]] = {}
     for group in groups.values():
-        namesakes.setdefault((group[0].paper, _label(group[0])), []).append(_same(group[0]))
+        namesakes.setdefault((group[0].paper, base_name(group[0])), []).append(_same(group[0]))
 
     def told(run: Recorded) -> str:
-        label, same = _label(run), _same(run)
+        label, same = base_name(run), _same(run)
         others = namesakes[run.paper, label]
         apart = [
             name
@@ -207,7 +207,7 @@ def _same(run: Recorded) -> dict[str, Any]:
     return told | {"from scratch": run.parameters.get("pretraining") in (None, "none")}
 
 
-def _label(run: Recorded) -> str:
+def base_name(run: Recorded) -> str:
     """A run's name for all its seeds and folds."""
     name = re.sub(r"-seed\d+-[0-9a-f]+$", "", run.run)
     protocol, fold = run.parameters.get("protocol"), run.parameters.get("fold")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import takewhile
@@ -12,10 +11,10 @@ from IPython.display import HTML
 from fer_utils.comparison import Comparison, select
 from fer_utils.display.cells import table
 from fer_utils.display.trained import devices
-from fer_utils.grid import READING, Run
-from fer_utils.grid.order import still_open
+from fer_utils.grid import READING, Run, still_open
 from fer_utils.manifests import load_published
 from fer_utils.records import KEPT, RunRecord
+from fer_utils.summary import base_name
 
 NAMED = 2  # cells of a table that are named before the others are counted
 
@@ -78,8 +77,8 @@ def _made(
     left = by_name.keys() - {name for names in answers for name in names}
     for kind in sorted({_kind([by_name[name]]) for name in left}):
         rest = [run for name, run in by_name.items() if name in left and _kind([run]) == kind]
-        labels = dict.fromkeys(re.sub(r"-seed\d+-[0-9a-f]+$", "", run.run) for run in rest)
-        sets.append((_shortened("No printed number", list(labels)), rest))
+        labels = dict.fromkeys(base_name(run) for run in rest)
+        sets.append((_shortened("No number, or not yet", list(labels)), rest))
     return [{"Answers": told, "Kind": _kind(runs)} | _cost(runs, energy) for told, runs in sets]
 
 

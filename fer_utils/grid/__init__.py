@@ -25,7 +25,7 @@ from fer_utils.grid.asked import READING, Request, folds, make_run, merged, requ
 from fer_utils.grid.chapters import Chapter, has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
 from fer_utils.grid.needs import preparations, resources
-from fer_utils.grid.order import add_first, ordered, with_first
+from fer_utils.grid.order import add_first, ordered, still_open, with_first
 from fer_utils.grid.recorded import Recorded
 from fer_utils.grid.runs import (
     ROOT,
@@ -58,6 +58,7 @@ __all__ = [
     "read_chapter",
     "resources",
     "smoke_runs",
+    "still_open",
 ]
 SEEDS = (0, 1, 2)
 
