@@ -700,20 +700,7 @@ def read_published(path: Path) -> PublishedPaper:
     Raises:
         DataError: no such file, no YAML, a key given twice, or a rule above is broken.
     """
-    require_file(path)
-    try:
-        return PublishedPaper.model_validate(_yaml(path))
-    except DataError:
-        raise
-    except yaml.YAMLError as error:
-        raise DataError(path, f"not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        told = [
-            ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
-        ]
-        raise DataError(path, "; ".join(told)) from None
-    except ValueError as error:
-        raise DataError(path, str(error)) from None
+    return _checked(path, PublishedPaper)
 
 
 # ---- reading ----------------------------------------------------------------------------------
@@ -728,14 +715,34 @@ def _read(kind: str, name: str, model: type[_Model], key: str) -> Any:
     if name not in _names(kind):
         raise ValueError(f"{name!r} is not one of {', '.join(_names(kind))}")
     path = MANIFESTS / kind / f"{name}.yaml"
-    try:
-        read = model.model_validate(_yaml(path))
-        if getattr(read, key) != name:
-            raise ValueError(f"{key} is {getattr(read, key)!r}, the file is called {name!r}")
-    except ValueError as error:
-        error.add_note(f"in {path}")
-        raise
+    read = _checked(path, model)
+    if getattr(read, key) != name:
+        raise DataError(path, f"{key} is {getattr(read, key)!r}, the file is called {name!r}")
     return read
+
+
+def _checked(path: Path, model: type[_Model]) -> Any:
+    """The model in a YAML file; whatever is wrong with it is one sentence with the file's name.
+
+    Raises:
+        DataError: no such file, no YAML, a key given twice, or a rule of the model is broken.
+    """
+    require_file(path)
+    try:
+        return model.model_validate(_yaml(path))
+    except DataError:
+        raise
+    except yaml.YAMLError as error:
+        raise DataError(path, f"not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        told = [
+            # A rule on the whole file has no place in it.
+            ": ".join(filter(None, [".".join(map(str, problem["loc"])), problem["msg"]]))
+            for problem in error.errors()
+        ]
+        raise DataError(path, "; ".join(told)) from None
+    except ValueError as error:
+        raise DataError(path, str(error)) from None
 
 
 class _EachKeyOnce(yaml.SafeLoader):

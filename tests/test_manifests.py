@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -346,6 +347,36 @@ def test_a_broken_file_of_published_tables_is_one_sentence_with_its_name(text, m
         manifests.read_published(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("paper: broken\n  bad: [", "not YAML"),
+        ("paper: broken\nsurprise: 3", "surprise: Extra inputs are not permitted"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_broken_file_of_a_paper_by_name_is_one_sentence_too(text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "MANIFESTS", tmp_path)
+    path = tmp_path / "published" / "broken.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        load_published("broken")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_under_another_name_is_refused_with_its_own(tmp_path, monkeypatch):
+    for kind in ("datasets", "published"):
+        shutil.copytree(manifests.MANIFESTS / kind, tmp_path / kind)
+    path = tmp_path / "published" / "someone.yaml"
+    (tmp_path / "published" / "wang2023.yaml").rename(path)
+    monkeypatch.setattr(manifests, "MANIFESTS", tmp_path)
+    with pytest.raises(DataError) as caught:
+        load_published("someone")
+    assert str(caught.value) == f"{path}: paper is 'wang2023', the file is called 'someone'"
 
 
 def test_a_key_given_twice_is_refused_wherever_yaml_is_read(tmp_path, monkeypatch):
