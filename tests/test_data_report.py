@@ -1,15 +1,16 @@
 """What is measured of the real images: copies, label noise, leakage; and scores without copies."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import trees
 
-from fer_utils import data_report, experiments, records, splits
+from fer_utils import data_report, datasets, experiments, records, splits
 from fer_utils.datasets import FaceDataset, data_root, ferplus_votes
 from fer_utils.detection import Detections
-from fer_utils.manifests import DataError
+from fer_utils.manifests import DataError, load_manifest
 
 
 def random_faces(count: int, labels, **columns) -> FaceDataset:
@@ -53,10 +54,22 @@ def test_leakage_counts_test_images_whose_person_or_video_is_in_training():
     assert (found.test, found.same_person, found.same_video, found.near) == (3, 2, 1, 0)
 
 
-def test_votes_stand_in_the_row_order_of_the_images(tmp_path):
-    trees.fer2013(tmp_path)
-    trees.ferplus(tmp_path)
-    with pytest.raises(DataError):  # the made tables are not the whole set
+def test_votes_stand_in_the_row_order_of_the_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets, "ROWS_TO_TELL", 30)
+    path = trees.ferplus(tmp_path) / "fer2013" / "fer2013new.csv"
+    with pytest.raises(DataError, match=r"fer2013\.csv"):  # the made tables are not the whole set
+        ferplus_votes(tmp_path)
+
+    some = partial(datasets._fer2013, complete=False)
+    monkeypatch.setattr(datasets, "_fer2013", some)
+    faces, names = some(tmp_path), load_manifest("ferplus").class_names
+    chosen = ferplus_votes(tmp_path)[:-1, :8].argmax(axis=1)  # the last row is no face
+    assert [names[vote] for vote in chosen] == [faces.class_names[row] for row in faces.labels[:-1]]
+
+    header, *rows = path.read_text().splitlines()  # the first 32 are all of one part
+    path.write_text("\n".join([header, *rows[1:32], rows[0], *rows[32:]]) + "\n")
+    with pytest.raises(DataError, match="another order"):
         ferplus_votes(tmp_path)
 
 
@@ -146,8 +159,6 @@ def test_a_score_without_copies_leaves_their_images_out(make_record, tmp_path):
 
 
 def test_the_report_reads_back_and_is_of_the_data_in_the_manifests(tmp_path):
-    from fer_utils.manifests import load_manifest
-
     report = data_report.read()
     assert data_report.read(data_report.write(report, tmp_path / "data.json")) == report
     assert data_report.read(tmp_path / "absent.json") is None

@@ -1,5 +1,6 @@
 """Every step compares the runs it says, and a step that no run shows is not there."""
 
+import made_papers
 import numpy as np
 import pytest
 
@@ -120,6 +121,33 @@ def test_liberties_start_from_the_honest_number(make_predictions, tmp_path):
     balanced = next(step for step in steps if "balanced before the split" in step[0])
     assert balanced[1].mean == 80
     assert balanced[2].mean == pytest.approx(40)
+
+
+def test_people_kept_apart_are_held_against_a_split_by_image(make_record, monkeypatch):
+    monkeypatch.setattr("fer_utils.estimates.number_of_folds", lambda protocol, dataset: 1)
+    fields = {"dataset": "fer2013", "model": "new"}
+    apart = {"subjects kept apart": fields | {"protocol": "subject_kfold"}}
+    beside = apart | {"in fewer epochs": fields | {"protocol": "stratified", "epochs": 2}}
+    published = made_papers.paper(
+        select=fields | {"protocol": "stratified"},
+        also=beside,
+        # The same numbers again, where no headline asks for them.
+        more=(made_papers.cell("twin", 80.0, select=fields, also=apart),),
+    )
+    monkeypatch.setattr(gaps, "load_published", lambda paper: published)
+    by_image = make_record("image-seed0", correct=80, n=100, protocol="stratified", **fields)
+    by_person = make_record("person-seed0", correct=30, n=50, protocol="subject_kfold", **fields)
+    assert gaps.by_person([by_image], "yengikand2023") == []
+    assert gaps.by_person([by_person], "yengikand2023") == []
+    (step,) = gaps.by_person([by_image, by_person], "yengikand2023")
+    assert (step.what, step.runs) == ("subjects kept apart", "image")
+    assert (step.before, step.after) == (pytest.approx(80), pytest.approx(60))
+    assert (step.seeds, step.images) == (1, 50)
+    # Standard errors of 82 of 104 and of 32 of 54, 4.005 and 6.686 points, are 7.794 together;
+    # 1.645 of them to either side.
+    assert step.difference.mean == pytest.approx(-20)
+    assert step.difference.low == pytest.approx(-32.82, abs=0.01)
+    assert step.difference.high == pytest.approx(-7.18, abs=0.01)
 
 
 def test_near_copies_are_left_out_of_every_seed(make_predictions, tmp_path):
