@@ -58,13 +58,6 @@ ACTION_UNITS = {
 
 # The five grades of the manual as shares of the largest movement that is drawn.
 INTENSITIES = {"A": 0.2, "B": 0.4, "C": 0.6, "D": 0.8, "E": 1.0}
-INTENSITY_NAMES = {
-    "A": "trace",
-    "B": "slight",
-    "C": "marked or pronounced",
-    "D": "severe or extreme",
-    "E": "maximum",
-}
 
 # EMFACS: an R or L before the number is one side of the face, the right or left of the person.
 # The units are those of the table; their apex intensities are this project's choice.

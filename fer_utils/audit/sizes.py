@@ -93,8 +93,8 @@ def granularity(paper: PublishedPaper) -> Iterator[Outcome]:
 def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
     ids = tuple(cell.id for cell in cells)
     figures = sorted({figure(cell) for cell in cells}, reverse=True)
-    finest = min(printed.scale for printed in figures)
-    sizes = {n: label for n, label in known_sizes(cells).items() if n < finest}
+    coarsest = min(printed.scale for printed in figures)
+    sizes = {n: label for n, label in known_sizes(cells).items() if n < coarsest}
     named = named_part(cells[0])
     if not sizes or (named and named.count not in sizes):
         return Passed(paper, "granularity", ids, vacuous=True)
@@ -112,7 +112,7 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         told.append(f"Unrelated figures would fit so {odds(luck)}.")
         told += [_also_fits(figures, fitting[0], n, sizes[n]) for n in fitting[1:]]
     elif len(figures) > 1:
-        told += _smallest_fit(figures, finest)
+        told += _smallest_fit(figures, coarsest)
     if excluded:
         told.append("Excluded, rounded or cut off: what is listed below.")
     means = (
@@ -162,9 +162,9 @@ def _fit(figures: list[Printed], n: int, rule: Rule, sizes: dict[int, str]) -> l
     return told
 
 
-def _smallest_fit(figures: list[Printed], finest: int) -> list[str]:
+def _smallest_fit(figures: list[Printed], coarsest: int) -> list[str]:
     """The smallest number of images that would do though no known set has it."""
-    fits = np.concatenate([possible_sizes(figures, finest - 1, rule) for rule in RULES])
+    fits = np.concatenate([possible_sizes(figures, coarsest - 1, rule) for rule in RULES])
     if not len(fits):
         return []
     n = int(fits.min())
