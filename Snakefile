@@ -91,7 +91,7 @@ def before_a_run(wildcards):
 
 
 def to_do():
-    return [done_file(run) for run in planned().values() if grid.is_to_run(run, config.get("hours"))]
+    return [done_file(run) for run in grid.to_make(list(planned().values()), config.get("hours"))]
 
 
 localrules: book, reproduce, runs

@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--only", help="runs whose names begin so, and those whose weights they start from"
     )
-    parser.add_argument("--hours", type=float, help="leave out what is expected to take longer")
+    parser.add_argument(
+        "--hours", type=float, help="leave out what takes longer, with what it starts from"
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and make none")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
@@ -64,7 +66,7 @@ def main() -> None:
 def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     """Make what is to be made; Snakemake's exit status."""
     print(listing(runs, options.hours), flush=True)
-    to_do = [run for run in runs if grid.is_to_run(run, options.hours)]
+    to_do = grid.to_make(runs, options.hours)
     if not to_do:
         return 0
     given = {**words, "hours": options.hours, "gpu": options.gpu or None}
@@ -128,7 +130,7 @@ def prepare(runs: list[grid.Run], config: list[str], **progress: Any) -> set[str
 
 def listing(runs: list[grid.Run], hours: float | None) -> str:
     """What would be run, what each run costs and which published numbers it is for."""
-    to_do = [run for run in runs if grid.is_to_run(run, hours)]
+    to_do = grid.to_make(runs, hours)
     verdicts = verdicts_of({run.paper for run in runs})
     rows = [
         (run.paper, run.label, told(run.seconds), run.why, purpose(run, verdicts)) for run in to_do
@@ -160,7 +162,8 @@ def listing(runs: list[grid.Run], hours: float | None) -> str:
     if longer:
         cost = told(sum(run.seconds or 0 for run in longer))
         lines.append(
-            f"{len(longer)} left open, over {hours:g} hours or of unknown cost: {cost} or more"
+            f"{len(longer)} left open, over {hours:g} hours with the runs they start from, or of "
+            f"unknown cost: {cost} or more"
         )
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ from fer_utils.grid.asked import READING, Request, folds, make_run, merged, requ
 from fer_utils.grid.chapters import Chapter, has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
 from fer_utils.grid.needs import preparations, resources
-from fer_utils.grid.order import add_first, ordered, still_open, with_first
+from fer_utils.grid.order import add_first, ordered, still_open, to_make, with_first
 from fer_utils.grid.recorded import Recorded
 from fer_utils.grid.runs import (
     ROOT,
@@ -59,6 +59,7 @@ __all__ = [
     "resources",
     "smoke_runs",
     "still_open",
+    "to_make",
 ]
 SEEDS = (0, 1, 2)
 
@@ -119,7 +120,7 @@ def plan(
 
 def chosen(
     paper: str | None = None,
-    table: str | None = None,
+    table: str | float | None = None,
     seeds: str | int | None = None,
     smoke: bool = False,
     only: str | None = None,
@@ -137,6 +138,7 @@ def chosen(
         GridError: something that does not exist.
     """
     papers = None if paper is None else str(paper).replace(",", " ").split()
+    table = None if table is None else str(table)  # Snakemake has made a number of "5"
     try:
         told = SEEDS if seeds is None else tuple(map(int, str(seeds).replace(",", " ").split()))
     except ValueError:

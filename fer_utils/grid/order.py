@@ -9,7 +9,7 @@ from pathlib import Path
 from fer_utils.grid.asked import Request, make_run
 from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.needs import fits
-from fer_utils.grid.runs import Run, done_file
+from fer_utils.grid.runs import GridError, Run, done_file, is_to_run
 from fer_utils.manifests import load_published
 
 
@@ -83,6 +83,45 @@ def ordered(runs: dict[str, Run]) -> list[Run]:
     return list(ordered.values())
 
 
+def to_make(runs: Sequence[Run], hours: float | str | None = None) -> list[Run]:
+    """The runs that are to be made, in their order.
+
+    Args:
+        runs: of `grid.chosen`, each after those whose weights it starts from.
+        hours: leave out what is not known to take as long at most, together with the runs that
+            have to be made first for it.
+
+    Raises:
+        GridError: `hours` is no number.
+    """
+    found = [run for run in runs if is_to_run(run)]
+    if hours is None:
+        return found
+    try:
+        limit = 3600 * float(hours)
+    except ValueError:
+        raise GridError(f"HOURS={hours}: a number, such as 0.5 or 8") from None
+    by_name = {run.name: run for run in found}
+
+    def fits_in(run: Run) -> bool:
+        seconds = [by_name[name].seconds for name in _with_all_first(run, by_name)]
+        return None not in seconds and sum(seconds) <= limit
+
+    return [run for run in found if fits_in(run)]
+
+
+def _with_all_first(run: Run, by_name: dict[str, Run]) -> set[str]:
+    """Names of a run and of all that it starts from, and these start from; of `by_name` alone."""
+    names: set[str] = set()
+    waiting = [run.name]
+    while waiting:
+        name = waiting.pop()
+        if name in by_name and name not in names:
+            names.add(name)
+            waiting += by_name[name].first
+    return names
+
+
 def still_open(plan: Sequence[Run], chosen: Callable[[Run], bool] = lambda run: True) -> list[Run]:
     """The runs that are not recorded, and those whose weights they start from.
 
@@ -93,11 +132,6 @@ def still_open(plan: Sequence[Run], chosen: Callable[[Run], bool] = lambda run: 
         chosen: which of them count.
     """
     by_name = {run.name: run for run in plan}
-    waiting = [run for run in plan if run.state != "recorded" and chosen(run)]
-    needed: dict[str, Run] = {}
-    while waiting:
-        run = waiting.pop()
-        if run.name not in needed:
-            needed[run.name] = run
-            waiting += [by_name[name] for name in run.first if name in by_name]
+    open_ones = [run for run in plan if run.state != "recorded" and chosen(run)]
+    needed = {name for run in open_ones for name in _with_all_first(run, by_name)}
     return [run for run in plan if run.name in needed]

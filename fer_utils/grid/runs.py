@@ -90,11 +90,9 @@ class Preparation:
         return self.name.rpartition("-")[0]
 
 
-def is_to_run(run: Run, hours: float | str | None = None) -> bool:
-    """Whether a run is to be made, and is known to take no longer than `hours`."""
-    if run.state != "to run":
-        return False
-    return hours is None or (run.seconds is not None and run.seconds <= 3600 * float(hours))
+def is_to_run(run: Run) -> bool:
+    """Whether a run is to be made: it is not recorded, and its data are there."""
+    return run.state == "to run"
 
 
 def done_file(run: Run, root: Path = ROOT) -> Path:
