@@ -8,7 +8,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -234,7 +234,7 @@ def _read_votes(path: Path, columns: tuple[str, ...]) -> tuple[list[str], np.nda
     require_file(path)
     usage, votes = [], []
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(file)
+        rows = _csv_rows(path, file)
         header = [cell.strip() for cell in next(rows, [])]
         if header != list(columns):
             found = repr(",".join(header)[:120])
@@ -249,6 +249,18 @@ def _read_votes(path: Path, columns: tuple[str, ...]) -> tuple[list[str], np.nda
             usage.append(cells[0].strip())
             votes.append(_votes_of(path, row, cells[2:]))
     return usage, np.array(votes, np.uint8).reshape(-1, len(columns) - 2)
+
+
+def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[list[str]]:
+    """The cells of every row of a CSV file, those of its header first."""
+    read = 0
+    try:
+        for cells in csv.reader(file):
+            yield cells
+            read += 1
+    except csv.Error as error:
+        what = "not CSV" if read else "line 1 is not CSV"
+        raise DataError(path, f"{what}: {error}", row=read or None) from None
 
 
 def _votes_of(path: Path, row: int, cells: list[str]) -> list[int]:

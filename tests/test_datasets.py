@@ -513,6 +513,12 @@ BAD_VOTES = {
     "no number": (lambda lines: [*lines[:4], lines[4][:-1] + "x", *lines[5:]], 4, "impossible"),
     "column missing": (lambda lines: [*lines[:4], lines[4][:-2], *lines[5:]], 4, "number of col"),
     "header": (lambda lines: ["a,b", *lines[1:]], None, "not the header of the FER"),
+    "endless header": (lambda lines: ["x" * 200_000], None, "line 1 is not CSV: field larger"),
+    "quote left open": (
+        lambda lines: [*lines[:4], '"' + lines[4], *lines[5:], "x" * 200_000],
+        4,
+        "not CSV: field larger than field limit",
+    ),
     "empty": (lambda lines: [], None, "the file is empty"),
 }
 
