@@ -463,6 +463,47 @@ def test_percentages_may_miss_their_total_by_what_rounding_allows():
     assert found.kind == "counts"
 
 
+@pytest.mark.parametrize(
+    ("gain", "findings"),
+    [("3.59", 0), ("3.60", 0), ("3.6", 0), ("3.61", 1), ("3.57", 1)],  # 99.32 less 95.73 are 3.59
+)
+def test_a_difference_may_have_been_taken_before_both_results_were_rounded(gain, findings):
+    """99.324 less 95.726 are 3.598: each is printed rounded, and nothing is misprinted."""
+    cells = [
+        cell("new", 99.32, "99.32", "accuracy"),
+        cell("old", 95.73, "95.73", "accuracy"),
+        cell("gain", float(gain), gain, "improvement"),
+    ]
+    better = {"id": "better", "says": "better", "kind": "improvement", "better": "new"}
+    better |= {"base": "old", "points": "gain"}
+    found = audit.audit(small(*cells, claims=[better]))
+    assert [one.kind for one in found if one.kind != "granularity"] == ["improvement"] * findings
+
+
+@pytest.mark.parametrize(
+    ("unit", "parts", "total", "findings"),
+    [
+        ("percent", ("33.33", "33.33"), "67", 0),  # a total of fewer digits than its parts
+        ("percent", ("33.33", "33.33"), "68", 1),
+        ("percent", ("33.33", "33.33"), 67.0, 1),  # a number that is no cell is exact
+        ("fraction", ("0.33", "0.33"), "0.67", 0),
+        ("fraction", ("0.33", "0.33"), "0.69", 1),
+        ("count", ("33", "33"), "67", 1),
+    ],
+)
+def test_parts_and_their_total_may_all_be_rounded(unit, parts, total, findings):
+    metric = "images" if unit == "count" else "share"
+    cells = [
+        cell(f"part-{k}", float(part), part, metric, unit=unit) for k, part in enumerate(parts)
+    ]
+    if isinstance(total, str):
+        cells.append(cell("whole", float(total), total, metric, unit=unit))
+        total = "whole"
+    summed = {"id": "sum", "says": "in all", "kind": "total", "parts": ["part-0", "part-1"]}
+    found = audit.audit(small(*cells, claims=[summed | {"total": total}]))
+    assert [finding.kind for finding in found] == ["counts"] * findings
+
+
 def test_a_dropped_digit_is_called_a_probable_misprint():
     raw = clean_paper()
     reprint(raw, "images-neutral", "126")  # 626

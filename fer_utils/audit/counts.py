@@ -72,10 +72,12 @@ def _one_digit_apart(first: float, second: float) -> bool:
 
 
 def total(paper: PublishedPaper, claim: Total) -> Outcome:
-    """Whether parts add up to their total; percentages within what rounding each part allows."""
+    """Whether parts add up to their total; shares within what rounding every cell allows."""
     parts = [find_cell(paper, part) for part in claim.parts]
     found, expected = sum(part.value for part in parts), number_of(paper, claim.total)
-    slack = sum(half_unit(part.printed) for part in parts) if parts[0].unit == "percent" else 0
+    # A total that is no cell, such as 100 %, is not rounded.
+    cells = [*parts, *([find_cell(paper, claim.total)] if isinstance(claim.total, str) else [])]
+    slack = sum(half_unit(cell.printed) for cell in cells if cell.unit in ("percent", "fraction"))
     if abs(found - expected) <= slack + 1e-9:
         return Passed(paper.paper, "counts", (claim.id,))
     return Finding(
