@@ -295,3 +295,70 @@ def test_what_needs_the_weights_of_a_run_that_was_not_made_is_left(tool, monkeyp
     assert within.train(runs, Path(os.devnull), options, time.monotonic() + 6000) == 3
     assert started == ["pretraining", "other"]
     assert "tuned  not started: pretraining, whose weights it needs" in capsys.readouterr().out
+
+
+@pytest.fixture
+def kept(tool, tmp_path):
+    """What becomes of a record that is there and of one made of the same run, changed."""
+    train = tool("train")
+    path = min((tiny_project.ROOT / "results" / "yengikand2023").glob("*.json"))
+    record = records.read(path)
+    probabilities, labels = records.read_probabilities(record)
+    timings = {"training": 10.0, "this_call": 11.0, "prediction": 1.0, "epoch": 1.0}
+    record = record.model_copy(update={"timings": timings, "device": {"kind": "cpu"}})
+
+    def keep(first: dict, **second):
+        for folder, changes in (("results", first), ("work", second)):
+            changed = record.model_copy(update=changes)
+            records.write(changed, probabilities, labels, tmp_path / folder)
+        name = f"{record.run}.json"
+        made = records.read(tmp_path / "work" / record.paper / name)
+        note = train.keep(made, tmp_path / "work", tmp_path / "results")
+        there = records.read(tmp_path / "results" / record.paper / name)
+        records.read_probabilities(there, tmp_path / "results")
+        return note, there
+
+    keep.record, keep.train = record, train
+    return keep
+
+
+def test_a_repeat_with_other_versions_takes_the_place_of_the_record(kept):
+    old = {"versions": {**kept.record.versions, "keras": "0.1"}}
+    metrics = kept.record.metrics
+    metrics = {**metrics, "test": {**metrics["test"], "accuracy": 0.125}}
+    note, there = kept(old, metrics=metrics)
+    assert there.versions == kept.record.versions
+    assert there.metrics == metrics
+    assert note.startswith("repeated with accuracy 0.1250; the record that was there, ")
+    assert f"made with keras 0.1, now {there.versions['keras']}, is replaced" in note
+
+
+def test_a_repeat_with_the_same_numbers_brings_its_versions(kept):
+    _, there = kept({"versions": {**kept.record.versions, "keras": "0.1"}})
+    assert there.versions == kept.record.versions
+
+
+@pytest.mark.parametrize(
+    ("library", "changes"),
+    [
+        ("torch", {}),  # which moves no number of this chapter
+        ("keras", {"timings": {"training": 10.0, "this_call": 1.0}}),
+    ],
+)
+def test_the_first_record_stays_where_versions_are_no_reason(kept, library, changes):
+    old = {"versions": {**kept.record.versions, library: "0.1"}}
+    metrics = kept.record.metrics
+    metrics = {**metrics, "test": {**metrics["test"], "accuracy": 0.125}}
+    note, there = kept(old, metrics=metrics, **changes)
+    assert there.versions[library] == "0.1"
+    assert there.metrics == kept.record.metrics
+    assert "stays" in note
+
+
+def test_a_record_that_cannot_be_kept_fails_in_a_sentence(kept, monkeypatch, tmp_path):
+    train, record = kept.train, kept.record
+    run = {"name": "some", "paper": record.paper, "parameters": {}, "profiles": ["full"]}
+    monkeypatch.setattr(train, "execute", lambda *_, **__: {"record": "some.json"})
+    monkeypatch.setattr(train, "read_record", lambda *_: record)
+    with pytest.raises(train.Failed, match="No such file"):  # its probabilities are not there
+        train.train(run, tmp_path / "grid", tmp_path / "results", tmp_path / "runs", 1)

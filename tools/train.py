@@ -24,7 +24,8 @@ from pathlib import Path
 
 from execute import ROOT, Failed, execute, shown
 
-from fer_utils import provenance, records
+from fer_utils import grid, provenance, records
+from fer_utils.grid.inputs import other_versions
 from fer_utils.training.checkpoints import write_atomically
 
 
@@ -79,13 +80,15 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
                 raise refused
             record = with_energy(read_record(run, Path(told["record"])), energy)
             note = keep(record, work / "records", results)
-        except (Failed, OSError) as failure:
+        except (Failed, OSError, records.RecordError) as failure:
             for name in ("running.ipynb", "running.log"):
                 if (folder / name).exists():
                     (folder / name).replace(folder / name.replace("running", "failed"))
             shutil.rmtree(work)
             if isinstance(failure, OSError):
                 raise Failed(f"{failure.strerror}: {failure.filename}") from None
+            if isinstance(failure, records.RecordError):
+                raise Failed(str(failure)) from None
             raise
         running.replace(folder / "notebook.ipynb")
         done = {
@@ -113,10 +116,15 @@ def clear(folder: Path) -> None:
 
 def with_energy(record: records.RunRecord, energy: provenance.Energy) -> records.RunRecord:
     """A record that tells what the machine used meanwhile, where that is known and is the run's."""
-    if record.timings.get("this_call", 0) < record.timings["training"]:
-        return record  # some of its epochs are of an earlier call
+    if went_on(record):
+        return record
     used = energy.used(record.device.get("kind", "cpu"))
     return record.model_copy(update={"device": record.device | used})
+
+
+def went_on(record: records.RunRecord) -> bool:
+    """Whether some of its epochs are of an earlier call."""
+    return record.timings.get("this_call", 0) < record.timings["training"]
 
 
 def read_record(run: dict, path: Path) -> records.RunRecord:
@@ -144,6 +152,9 @@ def read_record(run: dict, path: Path) -> records.RunRecord:
 def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
     """Let a record join the others, and what lies beside it; the first one of its name stays.
 
+    Unless the first was made with other versions, which its name does not tell: then the grid asks
+    for the run until the record of these versions is there.
+
     Returns:
         What is to be said about it, mostly nothing.
     """
@@ -151,17 +162,28 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
     if record.probabilities:
         probabilities, labels = records.read_probabilities(record, folder)
     there = results / record.paper / f"{record.run}.json"
-    if there.exists() and (first := records.read(there)).metrics != record.metrics:
-        return (
-            f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record that was "
-            f"there, {first.metrics['test']['accuracy']:.4f}, stays"
-        )
+    note = ""
+    if there.exists():
+        first = records.read(there)
+        framework = grid.read_chapter(record.paper).framework
+        note = other_versions(first.device, first.versions, record.versions, framework)
+        told = f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record that "
+        told += f"was there, {first.metrics['test']['accuracy']:.4f}"
+        if note and went_on(record):  # no checkpoint tells with which versions it was made
+            return f"{told}, {note}, stays: some epochs of the new one are of an earlier call"
+        if note:
+            note = f"{told}, {note}, is replaced; git has it"
+        elif first.metrics != record.metrics:
+            return f"{told}, stays"
     for path in beside(folder / record.paper):
         copy = results / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(copy, path.read_bytes())
+    if note:  # the record first: one that can be read is whole
+        there.unlink()
+        there.with_suffix(".npz").unlink(missing_ok=True)
     records.write(record, probabilities, labels, results)  # last: with it the run counts as made
-    return ""
+    return note
 
 
 def beside(folder: Path) -> list[Path]:

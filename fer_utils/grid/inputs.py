@@ -63,3 +63,19 @@ def relevant(found: dict[str, str], framework: str) -> dict[str, str]:
     """Of all versions those that can move a number, without what a build adds to them."""
     left_out = OTHER_FRAMEWORK.get(framework, set()) | {"python"}
     return {name: version.split("+")[0] for name, version in found.items() if name not in left_out}
+
+
+def other_versions(device: dict, made: dict, now: dict, framework: str) -> str:
+    """Why the versions of now ask for a record to be repeated; empty where they do not.
+
+    Args:
+        device, made: the record's device and versions.
+        now: versions.
+        framework: of the record's chapter.
+    """
+    if device.get("kind") == "cpu":  # a GPU's builds have versions of their own
+        found = relevant(now, framework)
+        for library, version in relevant(made, framework).items():
+            if found.get(library) not in (None, version):
+                return f"made with {library} {version}, now {found[library]}"
+    return ""

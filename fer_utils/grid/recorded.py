@@ -11,7 +11,7 @@ from typing import Any
 from fer_utils import records
 from fer_utils.grid.asked import has
 from fer_utils.grid.chapters import read_chapter
-from fer_utils.grid.inputs import checked_data, data_key, relevant, versions
+from fer_utils.grid.inputs import checked_data, data_key, other_versions, versions
 from fer_utils.grid.needs import fits
 from fer_utils.grid.runs import Run, done_file
 from fer_utils.manifests import Speed, load_manifest, load_published
@@ -62,13 +62,8 @@ class Recorded:
             sources = json.loads(checked.read_text())["sources"]
             if sources and sources != row["sources"]:
                 return "its data have changed"
-        if row["device"].get("kind") == "cpu":  # a GPU's builds have versions of their own
-            framework = read_chapter(run.paper, self.root).framework
-            now = versions(framework)
-            for library, version in relevant(row["versions"], framework).items():
-                if now.get(library) not in (None, version):
-                    return f"made with {library} {version}, now {now[library]}"
-        return ""
+        framework = read_chapter(run.paper, self.root).framework
+        return other_versions(row["device"], row["versions"], versions(framework), framework)
 
     def _seconds(self, run: Run) -> float | None:
         """Seconds of the record that is most alike, in proportion to epochs, training images and
