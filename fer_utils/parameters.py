@@ -14,7 +14,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from fer_utils.records import RESULTS, Profile
 
@@ -61,7 +60,7 @@ THERE = f"a file of weights that is there ({', '.join(WEIGHTS)})"
 
 def _readable(given: str) -> str:
     if Path(given).suffix not in WEIGHTS or not Path(given).is_file():
-        raise PydanticCustomError("weights_file", f"Input should be {THERE}")
+        raise ValueError(f"Input should be {THERE}")
     return given
 
 
@@ -93,7 +92,7 @@ class PageParameters(BaseModel):
     def _true_is_no_number(cls, given: Any, field: ValidationInfo) -> Any:
         kind = cls.model_fields[field.field_name].annotation
         if isinstance(given, bool) and bool not in (kind, *get_args(kind)):
-            raise PydanticCustomError("truth_value", "Input should not be true or false")
+            raise ValueError("Input should not be true or false")
         return given
 
 
@@ -173,7 +172,7 @@ def _sentences(error: ValidationError) -> list[str]:
         if problems[0]["type"] == "extra_forbidden":
             sentences.append(f"{name}: no such parameter.")
             continue
-        first, *rest = [problem["msg"] for problem in problems]
+        first, *rest = [problem["msg"].removeprefix("Value error, ") for problem in problems]
         told = " or ".join([first, *(other.removeprefix("Input should be ") for other in rest)])
         sentences.append(f"{name} = {problems[0]['input']!r}: {told[0].lower()}{told[1:]}.")
     return sentences
