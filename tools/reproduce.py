@@ -95,7 +95,7 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
 
 
 def prepare(runs: list[grid.Run], config: list[str], **progress: Any) -> set[str]:
-    """Prepare what runs start from, on all cores, before the first of them begins.
+    """Prepare what runs start from, on several cores, before the first of them begins.
 
     Beside trainings, which take one core each, there are never two free at once.
 
