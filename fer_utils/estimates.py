@@ -98,8 +98,7 @@ def estimate(
         stale: names of runs whose code or data have changed, see `records.stale`.
 
     Raises:
-        ValueError: no such metric, an expression that a run does not have, or two runs of one seed
-            and fold, which are no folds of one another.
+        ValueError: no such metric, or an expression that a run does not have.
     """
     if metric not in METRICS:
         raise ValueError(f"no estimate of {metric!r}: one of {', '.join(METRICS)}")
@@ -109,12 +108,6 @@ def estimate(
     by_seed: dict[int, list[RunRecord]] = {}
     for run in runs:
         by_seed.setdefault(run.seed, []).append(run)
-    for folds in by_seed.values():
-        names: dict[int | None, str] = {}
-        for run in folds:
-            other = names.setdefault(run.parameters.get("fold"), run.run)
-            if other != run.run:
-                raise ValueError(f"{other} and {run.run} are not one result: same seed, same fold")
     value = partial(_value, metric=metric, expression=expression, part=part)
     values = [value(folds) for folds in by_seed.values()]
     mean = float(np.mean(values))

@@ -110,11 +110,6 @@ def test_one_stale_or_reduced_run_makes_the_estimate_so(make_record):
     assert estimate([fresh, short], "accuracy", "percent").reduced
 
 
-def test_two_runs_of_one_seed_and_fold_are_no_folds_of_one_another(make_record):
-    with pytest.raises(ValueError, match="a and b are not one result: same seed, same fold"):
-        estimate([make_record("a"), make_record("b", dropout=0.1)], "accuracy", "percent")
-
-
 def test_nothing_is_estimated_without_runs_or_of_another_metric(make_record):
     assert estimate([], "accuracy", "percent") is None
     with pytest.raises(ValueError, match="'log_loss'"):
