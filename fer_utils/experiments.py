@@ -156,29 +156,36 @@ def run(
         return records.run_name(words, parameters, data_hash, split_hash, code)
 
     name = name_of(parameters)
-    for epochs in sorted(shorter, reverse=True):
-        if epochs < parameters["epochs"]:
-            begun = Path(work) / name_of({**parameters, "epochs": epochs})
-            checkpoints.extend(begun, Path(work) / name, parameters["epochs"])
+    folder = Path(work) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = provenance.versions()
 
     seed = parameters["seed"]
     loop.prepare(seed, threads)
     model = build()
     train = parts["train"] if prepare_train is None else prepare_train(parts["train"])
-    started = time.perf_counter()
-    fit = loop.fit(
-        model,
-        train,
-        parts[choose_on],
-        epochs=parameters["epochs"],
-        batch_size=parameters["batch_size"],
-        seed=seed,
-        folder=Path(work) / name,
-        augment=augment,
-        select=parameters["select"],
-        learning_rate=learning_rate,
-    )
-    trained = time.perf_counter()
+    with records.alone_in(folder, f"Waiting for another process that trains {name}."):
+        for epochs in sorted(shorter, reverse=True):
+            if epochs < parameters["epochs"]:
+                begun = Path(work) / name_of({**parameters, "epochs": epochs})
+                checkpoints.extend(begun, folder, parameters["epochs"])
+        relevant = provenance.relevant(versions, loop.FRAMEWORK)
+        if said := checkpoints.keep_to_versions(folder, relevant):
+            print(said, flush=True)
+        started = time.perf_counter()
+        fit = loop.fit(
+            model,
+            train,
+            parts[choose_on],
+            epochs=parameters["epochs"],
+            batch_size=parameters["batch_size"],
+            seed=seed,
+            folder=folder,
+            augment=augment,
+            select=parameters["select"],
+            learning_rate=learning_rate,
+        )
+        trained = time.perf_counter()
     predict = predict or loop.predict
     val, test = (predict(model, parts[part].images) for part in ("val", "test"))
     predicted = time.perf_counter()
@@ -234,7 +241,7 @@ def run(
             "prediction": predicted - trained,
         },
         device={**provenance.device(), "threads": threads},
-        versions=provenance.versions(),
+        versions=versions,
         code=records.Code(entry_points=entry_points, sha256=code, **provenance.commit()),
         created=records.now(),
     )

@@ -26,6 +26,8 @@ SOURCE = Path(__file__).parents[1]
 POWERCAP = Path("/sys/class/powercap")
 ALONE = 0.9  # share of the processor time that has to be a run's own for its energy to be told
 LIBRARIES = ("keras", "tensorflow", "torch", "numpy", "scikit-learn", "opencv-python", "dlib-bin")
+# Libraries that do not move a chapter's numbers, by its framework.
+OTHER_FRAMEWORK = {"Keras": {"torch"}, "PyTorch": {"keras", "tensorflow"}}
 
 
 def code_hash(entry_points: tuple[str, ...], source: Path = SOURCE) -> str:
@@ -156,6 +158,17 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def relevant(found: dict[str, str], framework: str) -> dict[str, str]:
+    """Of `versions` those that can move a chapter's numbers, without what a build adds to them.
+
+    Args:
+        found: library -> version.
+        framework: of the chapter, "Keras" or "PyTorch".
+    """
+    left_out = OTHER_FRAMEWORK.get(framework, set()) | {"python"}
+    return {name: version.split("+")[0] for name, version in found.items() if name not in left_out}
 
 
 def commit(source: Path = SOURCE) -> dict:

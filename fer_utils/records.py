@@ -158,7 +158,7 @@ def write(
         raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
     path = folder / record.paper / f"{record.run}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(path.parent):
+    with alone_in(path.parent):
         if path.exists():
             if read(path).metrics == record.metrics:
                 return path
@@ -179,11 +179,21 @@ def write(
 
 
 @contextmanager
-def _alone_in(folder: Path):
-    """Keep other writers of the folder waiting; the lock goes with the process that holds it."""
+def alone_in(folder: Path, waiting: str = ""):
+    """Keep other processes that write below a folder waiting; the lock goes with the process.
+
+    Args:
+        folder: which exists.
+        waiting: what a process that has to wait says.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

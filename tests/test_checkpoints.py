@@ -1,5 +1,6 @@
 """A checkpoint is one whole epoch of its own run, whatever fails while it is written."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import pytest
 from tiny_training import names
 
 from fer_utils.training import checkpoints
-from fer_utils.training.checkpoints import CheckpointError, extend, load_state, save_state
+from fer_utils.training.checkpoints import (
+    CheckpointError,
+    extend,
+    keep_to_versions,
+    load_state,
+    save_state,
+)
 
 RUN = {"epochs": 5, "batch_size": 8, "seed": 0}
 
@@ -133,13 +140,58 @@ def test_a_finished_run_alone_becomes_the_beginning_of_a_longer_one(two_epochs, 
     assert names(tmp_path) == {"run"}
     for epoch in (3, 4, 5):
         write_epoch(two_epochs, epoch, "epoch-0001.weights", False)
-    unfinished = tmp_path / f".longer.{os.getpid()}.part"
-    unfinished.mkdir()  # of a process that was killed; its number is in use again
+    longer.mkdir()
+    (longer / "epoch-0005.weights").write_text("half a")  # of a process that was killed
     assert extend(two_epochs, longer, 8)
     state = load_state(longer, {**RUN, "epochs": 8})
     assert (state["epoch"], state["best"]) == (5, "epoch-0001.weights")
+    assert (longer / "epoch-0005.weights").read_text() == "weights of epoch 5"
     assert load_state(two_epochs, RUN)["epoch"] == 5
     write_epoch(longer, 6, "epoch-0001.weights", True)
     assert not extend(two_epochs, longer, 8)  # what it has by now stays
     assert names(longer) == {"state.json", "epoch-0006.weights"}
     assert names(tmp_path) == {"run", "longer"}
+
+
+VERSIONS = {"keras": "3.1", "numpy": "2.0"}
+
+
+def test_checkpoints_of_the_same_versions_stay(two_epochs):
+    for path in list(two_epochs.iterdir()):
+        path.rename(two_epochs.parent / path.name)
+    assert keep_to_versions(two_epochs, VERSIONS) == ""
+    for name in names(two_epochs.parent) - {"run"}:
+        (two_epochs.parent / name).rename(two_epochs / name)
+    assert keep_to_versions(two_epochs, VERSIONS) == ""
+    assert load_state(two_epochs, RUN)["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (None, "keras not told, now 3.1; numpy not told, now 2.0"),
+        ({**VERSIONS, "keras": "3.0"}, "keras 3.0, now 3.1"),
+        ({**VERSIONS, "dlib": "20"}, "dlib 20, now absent"),
+    ],
+)
+def test_checkpoints_of_other_versions_go_and_what_differs_is_told(two_epochs, made, told):
+    if made:
+        checkpoints.write_atomically(two_epochs / "versions.json", json.dumps(made).encode())
+    said = keep_to_versions(two_epochs, VERSIONS)
+    assert said == f"run starts again; its checkpoints are of {told}."
+    assert names(two_epochs) == {"versions.json"}
+    assert load_state(two_epochs, RUN) is None
+    write_epoch(two_epochs, 1, None, True)
+    assert keep_to_versions(two_epochs, VERSIONS) == ""
+
+
+def test_dropping_checkpoints_leaves_none_of_them_however_it_ends(two_epochs, monkeypatch):
+    def fail(path):
+        raise KeyboardInterrupt
+
+    real = Path.unlink
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", lambda path, **_: (real(path), fail(path)))
+        with pytest.raises(KeyboardInterrupt):
+            keep_to_versions(two_epochs, VERSIONS)
+    assert load_state(two_epochs, RUN) is None

@@ -1,5 +1,7 @@
 """A run leaves a record that says what was done, and probabilities that bear its numbers out."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -228,6 +230,45 @@ def test_more_epochs_go_on_from_a_finished_run_of_fewer(faces, tmp_path):
     whole = run(faces, tmp_path / "apart").record
     assert longer.run == whole.run
     assert longer.metrics == whole.metrics
+
+
+def test_epochs_of_other_libraries_are_made_anew(faces, tmp_path, monkeypatch, capsys):
+    first = run(faces, tmp_path)
+    monkeypatch.setattr(provenance, "versions", lambda: {**first.record.versions, "keras": "0.1"})
+    calls = []
+
+    def counted(images, rng):
+        calls.append(len(images))
+        return flip_and_shift(images, rng)
+
+    again = run(faces, tmp_path, augment=counted)
+    keras_now = first.record.versions["keras"]
+    assert f"its checkpoints are of keras {keras_now}, now 0.1." in capsys.readouterr().out
+    assert len(calls) == 2
+    assert again.record.metrics == first.record.metrics
+    assert again.record.versions["keras"] == "0.1"
+
+
+def test_a_framework_that_moves_no_number_leaves_the_checkpoints(faces, tmp_path, monkeypatch):
+    def never(images, rng):
+        raise AssertionError
+
+    first = run(faces, tmp_path)
+    monkeypatch.setattr(provenance, "versions", lambda: {**first.record.versions, "torch": "0.1"})
+    assert run(faces, tmp_path, augment=never).record.metrics == first.record.metrics
+
+
+def test_two_that_train_the_same_wait_for_each_other(faces, tmp_path, capfd):
+    name = run(faces, tmp_path / "apart").record.run
+    (tmp_path / name).mkdir()
+    with ThreadPoolExecutor() as pool, records.alone_in(tmp_path / name):
+        other = pool.submit(run, faces, tmp_path)
+        while "Waiting for another process" not in capfd.readouterr().out:
+            assert not other.done()
+            time.sleep(0.05)
+        assert not (tmp_path / name / "state.json").exists()
+    assert other.result().record.run == name
+    assert (tmp_path / name / "state.json").exists()
 
 
 def test_an_epoch_chosen_on_the_test_part_is_a_contrast_and_says_so(faces, tmp_path):

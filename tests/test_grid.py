@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from fer_utils import grid, provenance, records
-from fer_utils.grid.inputs import relevant
 from fer_utils.manifests import Speed, load_published, published_papers
 from fer_utils.summary import COLUMNS
 
@@ -145,7 +144,7 @@ def test_committed_records_are_seen_as_the_verdicts_see_them():
     checked = 0
     for paper in published_papers():
         framework = grid.read_chapter(paper).framework
-        now = relevant(provenance.versions(), framework)
+        now = provenance.relevant(provenance.versions(), framework)
         every = records.read_all(paper)
         stale = records.stale(every)
         assert recorded.isdisjoint(stale)
@@ -156,7 +155,7 @@ def test_committed_records_are_seen_as_the_verdicts_see_them():
                 all(run.parameters.get(key) == fields.get(key) for key in (*fields, "contrast"))
                 for fields in asked
             )
-            if counts and answers and relevant(run.versions, framework) == now:
+            if counts and answers and provenance.relevant(run.versions, framework) == now:
                 assert run.run in recorded, f"{run.run} would be made again"
                 checked += 1
     assert checked

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fer_utils import display, preparation
+from fer_utils import display, experiments, preparation, records
 from fer_utils.datasets import load
-from fer_utils.manifests import load_manifest
+from fer_utils.manifests import load_manifest, load_published
 
 NAMES = ("anger", "disgust", "fear")
 
@@ -70,3 +70,23 @@ def test_what_is_kept_beside_a_record_is_read_back_by_the_chapter(data, make_rec
     assert display.shared_with_train([right]).data == "*No count is recorded.*"
     assert display.not_found(told["dropped"]) == "no face in 2 of 8 images (25.0 %)"
     assert display.not_found(right["dropped"]) == ""
+
+
+def test_recorded_runs_were_balanced_to_the_numbers_that_table_1_prints_today():
+    """No hash of a record covers them: they come from the published file."""
+    (table,) = (found for found in load_published("nouisser2023").tables if found.id == "Table 1")
+    printed = {
+        cell.id.removeprefix("table1-after-"): int(cell.value)
+        for cell in table.cells
+        if cell.id.startswith("table1-after-")
+    }
+    told = experiments.found_beside("nouisser2023", "preparation").values()
+    balanced = [one for one in told if one["balanced"]]
+    assert {one["balancing"] for one in balanced} == {"train", "before_split"}
+    for one in balanced:
+        share = 0.8 if one["balancing"] == "before_split" else 1
+        wanted = {name: round(images / share) for name, images in printed.items()}
+        assert {name: counts["after"] for name, counts in one["balanced"].items()} == wanted
+    for run in records.read_all("nouisser2023"):
+        if run.parameters["balancing"] == "train":
+            assert run.split.trained_on == sum(printed.values()), run.run

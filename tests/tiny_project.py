@@ -31,6 +31,9 @@ from tqdm import tqdm
 from fer_utils.training.checkpoints import history_of, load_state, save_state
 
 
+FRAMEWORK = "Keras"
+
+
 def prepare(seed, threads=0):
     return None
 

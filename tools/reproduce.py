@@ -32,9 +32,7 @@ def main() -> None:
     parser.add_argument(
         "--only", help="runs whose names begin so, and those whose weights they start from"
     )
-    parser.add_argument(
-        "--hours", type=float, help="leave out what takes longer, with what it starts from"
-    )
+    parser.add_argument("--hours", help="leave out what takes longer, with what it starts from")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and make none")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
@@ -128,7 +126,7 @@ def prepare(runs: list[grid.Run], config: list[str], **progress: Any) -> set[str
     return lost
 
 
-def listing(runs: list[grid.Run], hours: float | None) -> str:
+def listing(runs: list[grid.Run], hours: str | None) -> str:
     """What would be run, what each run costs and which published numbers it is for."""
     to_do = grid.to_make(runs, hours)
     verdicts = verdicts_of({run.paper for run in runs})
@@ -162,7 +160,7 @@ def listing(runs: list[grid.Run], hours: float | None) -> str:
     if longer:
         cost = told(sum(run.seconds or 0 for run in longer))
         lines.append(
-            f"{len(longer)} left open, over {hours:g} hours with the runs they start from, or of "
+            f"{len(longer)} left open, over {hours} hours with the runs they start from, or of "
             f"unknown cost: {cost} or more"
         )
     return "\n".join(lines)

@@ -169,8 +169,6 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
         note = other_versions(first.device, first.versions, record.versions, framework)
         told = f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record that "
         told += f"was there, {first.metrics['test']['accuracy']:.4f}"
-        if note and went_on(record):  # no checkpoint tells with which versions it was made
-            return f"{told}, {note}, stays: some epochs of the new one are of an earlier call"
         if note:
             note = f"{told}, {note}, is replaced; git has it"
         elif first.metrics != record.metrics:

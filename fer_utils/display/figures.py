@@ -45,9 +45,8 @@ def _here(figure: PublishedFigure, found: Mapping[str, Comparison]) -> str:
     """Where ours stands and in what it differs, or why it does not."""
     if figure.why_not:
         return f"not here: {escape(figure.why_not)}"
-    address = re.sub(r"[^a-z0-9]+", "-", figure.here.lower()).strip(
-        "-"
-    )  # as Sphinx names a section
+    # As Sphinx names a section.
+    address = re.sub(r"[^a-z0-9]+", "-", figure.here.lower()).strip("-")
     told = f'<a href="#{address}">{escape(figure.here)}</a>'
     runs = {name: _runs(found[name], figure.instead) for name in figure.cells}
     if runs and not any(runs.values()):

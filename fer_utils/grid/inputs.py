@@ -11,9 +11,6 @@ from fer_utils.datasets import data_root
 from fer_utils.grid.runs import ROOT
 from fer_utils.manifests import MANIFESTS, load_manifest
 
-# Libraries that do not move a chapter's numbers, by its framework.
-OTHER_FRAMEWORK = {"Keras": {"torch"}, "PyTorch": {"keras", "tensorflow"}}
-
 
 @cache
 def data_key(dataset: str, root: Path | None = None) -> str | None:
@@ -56,13 +53,7 @@ def checked_data(dataset: str, root: Path = ROOT) -> Path:
 @cache
 def versions(framework: str) -> dict[str, str]:
     """Public versions of the libraries that can move a chapter's numbers."""
-    return relevant(provenance.versions(), framework)
-
-
-def relevant(found: dict[str, str], framework: str) -> dict[str, str]:
-    """Of all versions those that can move a number, without what a build adds to them."""
-    left_out = OTHER_FRAMEWORK.get(framework, set()) | {"python"}
-    return {name: version.split("+")[0] for name, version in found.items() if name not in left_out}
+    return provenance.relevant(provenance.versions(), framework)
 
 
 def other_versions(device: dict, made: dict, now: dict, framework: str) -> str:
@@ -74,8 +65,8 @@ def other_versions(device: dict, made: dict, now: dict, framework: str) -> str:
         framework: of the record's chapter.
     """
     if device.get("kind") == "cpu":  # a GPU's builds have versions of their own
-        found = relevant(now, framework)
-        for library, version in relevant(made, framework).items():
+        found = provenance.relevant(now, framework)
+        for library, version in provenance.relevant(made, framework).items():
             if found.get(library) not in (None, version):
                 return f"made with {library} {version}, now {found[library]}"
     return ""

@@ -1,8 +1,8 @@
 """Checkpoints that survive a kill at any moment; every training loop keeps its own in one folder.
 
 A folder holds `state.json`, which names the two weight files that count (the last epoch's and the
-best one's), and those files. The state is replaced in one step after its files are complete, so
-that whatever is read back is one whole epoch.
+best one's), those files, and the versions of the libraries that made them. The state is replaced in
+one step after its files are complete, so that whatever is read back is one whole epoch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -89,24 +89,52 @@ def extend(shorter: Path, folder: Path, epochs: int) -> bool:
 
     Args:
         shorter: checkpoints of a run that differs from the new one in its epochs alone.
-        folder: the new run's; left alone where it exists.
+        folder: the new run's; left alone where it has checkpoints.
         epochs: of the new run.
 
     Returns:
         Whether there was such a run to begin with.
     """
-    if folder.exists() or not (shorter / "state.json").exists():
+    if (folder / "state.json").exists() or not (shorter / "state.json").exists():
         return False
     state = json.loads((shorter / "state.json").read_text())
     if state["epoch"] != state["run"]["epochs"]:
         return False
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process with this number that was killed
-    shutil.copytree(shorter, unfinished)
+    shutil.copytree(
+        shorter, folder, ignore=shutil.ignore_patterns("state.json"), dirs_exist_ok=True
+    )
     state["run"]["epochs"] = epochs
-    write_atomically(unfinished / "state.json", json.dumps(state, indent=1).encode())
-    os.replace(unfinished, folder)
+    write_atomically(folder / "state.json", json.dumps(state, indent=1).encode())
     return True
+
+
+def keep_to_versions(folder: Path, versions: Mapping[str, str]) -> str:
+    """Drop checkpoints that other versions of libraries have made: all epochs are of the same.
+
+    Args:
+        folder: of a run; it exists.
+        versions: library -> version, of those that can move its numbers.
+
+    Returns:
+        What is to be said about it; empty where nothing was dropped.
+    """
+    path, state = folder / "versions.json", folder / "state.json"
+    made = json.loads(path.read_text()) if path.exists() else {}
+    if made == versions:
+        return ""
+    said = ""
+    if state.exists():
+        differ = [
+            f"{name} {made.get(name, 'not told')}, now {versions.get(name, 'absent')}"
+            for name in sorted({*made, *versions})
+            if made.get(name) != versions.get(name)
+        ]
+        said = f"{folder.name} starts again; its checkpoints are of {'; '.join(differ)}."
+        state.unlink()  # first: what it does not name is no checkpoint
+        for left in folder.glob("epoch-*"):
+            left.unlink()
+    write_atomically(path, json.dumps(dict(versions), indent=1).encode())
+    return said
 
 
 def write_atomically(path: Path, content: bytes) -> None:

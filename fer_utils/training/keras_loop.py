@@ -16,6 +16,7 @@ from fer_utils import complexity
 from fer_utils.datasets import FaceDataset
 from fer_utils.training.checkpoints import history_of, load_state, save_state
 
+FRAMEWORK = "Keras"
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Schedule = Callable[[dict[str, list[float]]], float | None]
 
