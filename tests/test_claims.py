@@ -405,9 +405,26 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     assert "we ran one set" in believe
     rates = {run.parameters["learning_rate"] for run in records.read_all("rahman2021")}
     assert len(rates) == 1
-    assert "On PublicTest, which chose our epoch, the runs do not tell" in believe
-    for name in ("table5-1-accuracy-20", "table5-1-accuracy-30"):
+    assert (
+        "VGG19 and the layer are above the margin, too; of ResNet18 the runs do not tell" in believe
+    )
+    for name, elsewhere in (
+        ("table5-1-accuracy-20", "inconclusive"),
+        ("table5-1-accuracy-30", "inconclusive"),
+        ("table5-2-accuracy-20", "exceeded"),
+        ("table5-3-accuracy-20", "exceeded"),
+    ):
         found = cells[name]
         assert found.verdict == "exceeded"
         on_public = found.also["on PublicTest, which chose the epoch"]
-        assert comparison.judge(found.cell, on_public)[0] == "inconclusive"
+        assert comparison.judge(found.cell, on_public)[0] == elsewhere
+    assert "In our one run of each after 20 epochs" in believe
+    assert "are far above ResNet18, and neither stands out from VGG19" in believe
+    layer, vgg19, resnet18 = (
+        comparison.select(records.read_all("rahman2021"), cells[name].cell.select | {"seed": 0})
+        for name in ("table5-3-accuracy-20", "table5-2-accuracy-20", "table5-1-accuracy-20")
+    )
+    vote = runs_of("rahman2021", "table5-3-accuracy-20", "probabilities of the two averaged")
+    for fusion in (layer, vote):
+        assert differences.of_runs(resnet18, fusion).low > 5
+        assert differences.of_runs(vgg19, fusion).low < 0 < differences.of_runs(vgg19, fusion).high
