@@ -186,7 +186,11 @@ def test_a_clock_that_jumps_moves_no_number(place, undisturbed, tmp_path):
 def test_the_same_run_twice_at_once_is_refused(place, undisturbed):
     process = place.start(**SLOW)
     place.wait_for_epoch(1)
-    second = call(place.project, "train", *place.words)
+    os.kill(process.pid, signal.SIGSTOP)  # it must not have ended before the second looks
+    try:
+        second = call(place.project, "train", *place.words)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
     assert second.returncode != 0
     assert "another process is at work in" in second.stderr
     assert process.wait(300) == 0
