@@ -294,16 +294,18 @@ def test_recalls_stand_beside_the_most_frequent_prediction(make_record):
 def test_models_are_compared_on_the_images_that_one_alone_gets_right(make_record, monkeypatch):
     labels = np.arange(20) % 2
     hits = {"one": np.arange(20) < 16, "two": np.isin(np.arange(20), [0, 1, 2, 3, 16])}
+    hits["none"] = np.zeros(20, bool)
 
     def probabilities(run):
         predicted = np.where(hits[run.parameters["model"]], labels, 1 - labels)
         return np.eye(2, dtype=np.float32)[predicted], labels
 
     monkeypatch.setattr(trained, "read_probabilities", probabilities)
-    one, two = (make_record(model=name, epochs=20) for name in ("one", "two"))
-    html = text(display.paired([(one, two)]))
+    one, two, none = (make_record(model=name, epochs=20) for name in hits)
+    html = text(display.paired([(one, two), (one, none)]))
     # 12 against 1: twice the chance of at most one head in 13 throws, 2 * 14 / 2**13.
     assert re.search(r"one\s+two\s+20\s+0\s+12\s+1\s+\+55\.00\s+0\.003", html)
+    assert re.search(r"one\s+none\s+20\s+0\s+16\s+0\s+\+80\.00\s+under 0\.001", html)
 
 
 def test_sizes_of_networks_in_torch_stand_beside_those_published():

@@ -251,6 +251,7 @@ def paired(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> HTML | Markdown:
             right.append(probabilities.argmax(axis=1) == labels)
         one, other = right
         counts = np.array([[(a & b).sum() for b in (other, ~other)] for a in (one, ~one)])
+        p = mcnemar(counts, exact=True).pvalue
         rows.append(
             {
                 "Model": first.parameters["model"],
@@ -260,7 +261,7 @@ def paired(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> HTML | Markdown:
                 "It alone right": counts[0, 1],
                 "The other alone right": counts[1, 0],
                 "Points": f"{100 * (one.mean() - other.mean()):+.2f}",
-                "p": f"{mcnemar(counts, exact=True).pvalue:.3f}",
+                "p": "under 0.001" if p < 0.001 else f"{p:.3f}",
             }
         )
     return table(rows)
