@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_papers import BEST, GAIN, SUM, cell, paper
 
-from fer_utils import comparison, differences, estimates, records
+from fer_utils import comparison, differences, estimates, ferplus, records
 from fer_utils.claims import judge
 from fer_utils.manifests import load_published
 
@@ -397,6 +397,15 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
         assert added(before, after).low < 0 < added(before, after).high
     assert "Batch normalization beside squeeze-and-excitation does stand out, by" in believe
     assert 0 < added("no-bn", "full").low < 1
+    assert "our one run of the whole schedule stays below the margin, whichever" in believe
+    (run,) = runs_of("wang2023", "table4-ours-ferplus")
+    (found,) = (
+        one for one in comparison.compare("wang2023") if one.cell.id == "table4-ours-ferplus"
+    )
+    assert run.parameters["epochs"] == 200
+    for rule in ferplus.KEEP:
+        ours = estimates.estimate([run], "accuracy", "fraction", part=f"test_{rule}")
+        assert comparison.judge(found.cell, ours)[0] == "not reproduced", rule
 
 
 def test_what_we_believe_of_rahman2021_is_what_the_records_say():
