@@ -169,8 +169,7 @@ def run(
             if epochs < parameters["epochs"]:
                 begun = Path(work) / name_of({**parameters, "epochs": epochs})
                 checkpoints.extend(begun, folder, parameters["epochs"])
-        relevant = provenance.relevant(versions, loop.FRAMEWORK)
-        if said := checkpoints.keep_to_versions(folder, relevant):
+        if said := checkpoints.keep_to_versions(folder, versions, loop.FRAMEWORK):
             print(said, flush=True)
         started = time.perf_counter()
         fit = loop.fit(

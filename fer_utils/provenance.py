@@ -171,6 +171,24 @@ def relevant(found: dict[str, str], framework: str) -> dict[str, str]:
     return {name: version.split("+")[0] for name, version in found.items() if name not in left_out}
 
 
+def differing(made: dict[str, str], now: dict[str, str], framework: str) -> list[str]:
+    """Libraries that can move a chapter's numbers and whose version is another one now.
+
+    Args:
+        made, now: library -> version. What one of the two lacks took no part in it.
+        framework: see `relevant`.
+
+    Returns:
+        Such as "keras 3.14, now 3.15", one a library.
+    """
+    found = relevant(now, framework)
+    return [
+        f"{library} {version}, now {found[library]}"
+        for library, version in relevant(made, framework).items()
+        if found.get(library) not in (None, version)
+    ]
+
+
 def commit(source: Path = SOURCE) -> dict:
     """The git commit and whether tracked files differ from it; None where there is no git."""
 

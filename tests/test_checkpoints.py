@@ -156,42 +156,65 @@ def test_a_finished_run_alone_becomes_the_beginning_of_a_longer_one(two_epochs, 
 VERSIONS = {"keras": "3.1", "numpy": "2.0"}
 
 
-def test_checkpoints_of_the_same_versions_stay(two_epochs):
-    for path in list(two_epochs.iterdir()):
-        path.rename(two_epochs.parent / path.name)
-    assert keep_to_versions(two_epochs, VERSIONS) == ""
-    for name in names(two_epochs.parent) - {"run"}:
-        (two_epochs.parent / name).rename(two_epochs / name)
-    assert keep_to_versions(two_epochs, VERSIONS) == ""
-    assert load_state(two_epochs, RUN)["epoch"] == 2
+def told_versions(folder):
+    return json.loads((folder / "versions.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        VERSIONS,
+        {"keras": "3.1+cpu", "numpy": "2.0", "torch": "9"},  # another build; no part in Keras
+        {"keras": "3.1", "numpy": "2.0", "dlib-bin": "20"},  # was not there: took no part
+        {"keras": "3.1"},
+    ],
+)
+def test_checkpoints_of_the_same_versions_stay(tmp_path, now):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert keep_to_versions(folder, VERSIONS, "Keras") == ""
+    write_epoch(folder, 1, None, True)
+    assert keep_to_versions(folder, now, "Keras") == ""
+    assert load_state(folder, RUN)["epoch"] == 1
+    assert told_versions(folder) == {**VERSIONS, **now}
 
 
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (None, "keras not told, now 3.1; numpy not told, now 2.0"),
+        (None, "untold versions"),
         ({**VERSIONS, "keras": "3.0"}, "keras 3.0, now 3.1"),
-        ({**VERSIONS, "dlib": "20"}, "dlib 20, now absent"),
+        ({"keras": "3.0", "numpy": "1.9", "torch": "1"}, "keras 3.0, now 3.1; numpy 1.9, now 2.0"),
     ],
 )
 def test_checkpoints_of_other_versions_go_and_what_differs_is_told(two_epochs, made, told):
     if made:
         checkpoints.write_atomically(two_epochs / "versions.json", json.dumps(made).encode())
-    said = keep_to_versions(two_epochs, VERSIONS)
+    said = keep_to_versions(two_epochs, VERSIONS, "Keras")
     assert said == f"run starts again; its checkpoints are of {told}."
     assert names(two_epochs) == {"versions.json"}
+    assert told_versions(two_epochs) == VERSIONS
     assert load_state(two_epochs, RUN) is None
     write_epoch(two_epochs, 1, None, True)
-    assert keep_to_versions(two_epochs, VERSIONS) == ""
+    assert keep_to_versions(two_epochs, VERSIONS, "Keras") == ""
+
+
+def test_versions_that_cannot_be_read_are_refused_by_name(two_epochs):
+    (two_epochs / "versions.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"versions\.json: not readable .*; delete"):
+        keep_to_versions(two_epochs, VERSIONS, "Keras")
+    assert load_state(two_epochs, RUN)["epoch"] == 2
 
 
 def test_dropping_checkpoints_leaves_none_of_them_however_it_ends(two_epochs, monkeypatch):
-    def fail(path):
+    real = Path.unlink
+
+    def fail(path, **options):
+        real(path, **options)
         raise KeyboardInterrupt
 
-    real = Path.unlink
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "unlink", lambda path, **_: (real(path), fail(path)))
+        broken.setattr(Path, "unlink", fail)
         with pytest.raises(KeyboardInterrupt):
-            keep_to_versions(two_epochs, VERSIONS)
+            keep_to_versions(two_epochs, VERSIONS, "Keras")
     assert load_state(two_epochs, RUN) is None

@@ -116,15 +116,10 @@ def clear(folder: Path) -> None:
 
 def with_energy(record: records.RunRecord, energy: provenance.Energy) -> records.RunRecord:
     """A record that tells what the machine used meanwhile, where that is known and is the run's."""
-    if went_on(record):
-        return record
+    if record.timings.get("this_call", 0) < record.timings["training"]:
+        return record  # some of its epochs are of an earlier call
     used = energy.used(record.device.get("kind", "cpu"))
     return record.model_copy(update={"device": record.device | used})
-
-
-def went_on(record: records.RunRecord) -> bool:
-    """Whether some of its epochs are of an earlier call."""
-    return record.timings.get("this_call", 0) < record.timings["training"]
 
 
 def read_record(run: dict, path: Path) -> records.RunRecord:

@@ -64,9 +64,7 @@ def other_versions(device: dict, made: dict, now: dict, framework: str) -> str:
         now: versions.
         framework: of the record's chapter.
     """
-    if device.get("kind") == "cpu":  # a GPU's builds have versions of their own
-        found = provenance.relevant(now, framework)
-        for library, version in provenance.relevant(made, framework).items():
-            if found.get(library) not in (None, version):
-                return f"made with {library} {version}, now {found[library]}"
-    return ""
+    if device.get("kind") != "cpu":  # a GPU's builds have versions of their own
+        return ""
+    differ = provenance.differing(made, now, framework)
+    return f"made with {differ[0]}" if differ else ""

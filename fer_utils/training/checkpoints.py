@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+
+from fer_utils import provenance
 
 
 class CheckpointError(RuntimeError):
@@ -108,32 +110,35 @@ def extend(shorter: Path, folder: Path, epochs: int) -> bool:
     return True
 
 
-def keep_to_versions(folder: Path, versions: Mapping[str, str]) -> str:
+def keep_to_versions(folder: Path, versions: dict[str, str], framework: str) -> str:
     """Drop checkpoints that other versions of libraries have made: all epochs are of the same.
 
     Args:
         folder: of a run; it exists.
-        versions: library -> version, of those that can move its numbers.
+        versions: library -> version.
+        framework: of the run; see `provenance.differing` for what counts.
 
     Returns:
         What is to be said about it; empty where nothing was dropped.
+
+    Raises:
+        CheckpointError: what tells the versions cannot be read.
     """
     path, state = folder / "versions.json", folder / "state.json"
-    made = json.loads(path.read_text()) if path.exists() else {}
-    if made == versions:
-        return ""
+    try:
+        made = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not readable ({error}); delete {folder}") from None
+    differ = provenance.differing(made, versions, framework) if made else ["untold versions"]
     said = ""
-    if state.exists():
-        differ = [
-            f"{name} {made.get(name, 'not told')}, now {versions.get(name, 'absent')}"
-            for name in sorted({*made, *versions})
-            if made.get(name) != versions.get(name)
-        ]
+    if differ and state.exists():
         said = f"{folder.name} starts again; its checkpoints are of {'; '.join(differ)}."
         state.unlink()  # first: what it does not name is no checkpoint
         for left in folder.glob("epoch-*"):
             left.unlink()
-    write_atomically(path, json.dumps(dict(versions), indent=1).encode())
+    together = versions if differ else {**made, **versions}
+    if together != made:
+        write_atomically(path, json.dumps(together, indent=1).encode())
     return said
 
 
