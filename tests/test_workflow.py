@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,22 @@ def test_a_line_of_progress_tells_how_many_of_all_runs_are_done(project):
     assert list(dict.fromkeys(told))[:2] == [("0", "2"), ("1", "2")]
     assert re.search(r"0 of 2 done  jaffe-\S+ \(cell \d/\d", shown), "nor how far each is"
     assert "2 of 2 runs made." in out
+
+
+def test_a_run_that_ends_while_its_folder_is_read_is_passed_over(tool, monkeypatch, tmp_path):
+    for name in ("ends", "goes on"):
+        (tmp_path / name / "work").mkdir(parents=True)
+        for suffix in (".yaml", ".log"):
+            (tmp_path / name / f"running{suffix}").touch()
+    scandir = os.scandir
+
+    def scan(path):
+        if str(path) == str(tmp_path / "ends"):
+            shutil.rmtree(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert tool("jobs").logs(tmp_path) == [tmp_path / "goes on" / "running.log"]
 
 
 @pytest.fixture

@@ -101,11 +101,7 @@ def snakemake(
                 if time.monotonic() - spoke > every:
                     spoke = time.monotonic()
                     done = "" if finished is None else f"{finished()} of {jobs} done  "
-                    at_work = [
-                        f"{_name(path)} ({_how_far(path)})"
-                        for path in sorted(running.rglob("*.log"))
-                        if path.with_suffix(".yaml").exists()
-                    ]
+                    at_work = [f"{_name(path)} ({_how_far(path)})" for path in logs(running)]
                     show(f"{clock(spoke - started)}  {done}{', '.join(at_work)}")
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
@@ -118,6 +114,13 @@ def snakemake(
     if process.returncode:
         print(f"  Snakemake's own account: {shown(LOG)}", file=sys.stderr)
     return process.returncode
+
+
+def logs(running: Path) -> list[Path]:
+    """Of the jobs at work below a folder, which may end and remove theirs while it is read."""
+    # Not Path.rglob, which fails on a folder that has just gone; os.walk passes over it.
+    found = [Path(folder) / name for folder, _, names in os.walk(running) for name in names]
+    return sorted(p for p in found if p.suffix == ".log" and p.with_suffix(".yaml").exists())
 
 
 def _name(log: Path) -> str:
