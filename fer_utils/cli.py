@@ -81,7 +81,6 @@ def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
 
 def markdown(found: Sequence[Comparison]) -> str:
     """Each paper's headline results with their verdicts, as README shows them."""
-    from fer_utils.comparison import split_of_ours
     from fer_utils.manifests import load_published
 
     lines = [
@@ -92,16 +91,14 @@ def markdown(found: Sequence[Comparison]) -> str:
         cell, ours = comparison.cell, comparison.ours
         if cell.id not in load_published(comparison.paper).headline:
             continue
-        split = split_of_ours(cell)
-        result = f"{cell.row}, {cell.column}" + (f" ({split})" if split else "")
         lines.append(
-            f"| {comparison.paper} | {comparison.table} | {result} "
+            f"| {comparison.paper} | {comparison.table} | {comparison.result} "
             f"| {cell.printed} | {_told(ours, cell.unit)} | {len(ours.runs) if ours else 0} "
             f"| {comparison.verdict} |"
         )
         lines += [
             f"| | | *{label}* | | {_told(other, cell.unit)} | {len(other.runs)} | |"
-            for label, other in comparison.also.items()
+            for label, other in comparison.beside.items()
         ]
     return "\n".join(lines)
 
@@ -206,7 +203,7 @@ def _results(options: argparse.Namespace) -> int:
                 len(other.runs),
                 "",
             )
-            for label, other in comparison.also.items()
+            for label, other in comparison.beside.items()
         ]
     header = ("paper", "table", "row", "column", "published", "ours", "90 %", "runs", "verdict")
     print(table(rows, header))

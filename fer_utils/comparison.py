@@ -17,7 +17,7 @@ from scipy import stats
 from fer_utils import records
 from fer_utils.complexity import convolution_multiplications, separable_multiplications
 from fer_utils.estimates import Estimate, estimate
-from fer_utils.manifests import PublishedCell, load_published, published_papers
+from fer_utils.manifests import PublishedCell, load_manifest, load_published, published_papers
 from fer_utils.summary import Recorded, recorded
 
 Verdict = Literal[
@@ -54,6 +54,25 @@ class Comparison:
     reason: str
     also: dict[str, Estimate] = field(default_factory=dict)
     p_value: float | None = None
+
+    @property
+    def result(self) -> str:
+        """What the cell is about, with how ours split the images where that moves a number."""
+        split = split_of_ours(self.cell)
+        return f"{self.cell.row}, {self.cell.column}" + (f" ({split})" if split else "")
+
+    @property
+    def beside(self) -> dict[str, Estimate]:
+        """As `also`; an element-wise accuracy has in its label what predicting nothing reaches."""
+        classes = len(load_manifest(self.cell.dataset).class_names) if self.cell.dataset else 0
+
+        def label(words: str) -> str:
+            metric = self.cell.also[words].get("metric", self.cell.metric)
+            if metric != "elementwise_accuracy" or not classes:
+                return words
+            return f"{words} (a network that predicts nothing: {100 * (1 - 1 / classes):.1f} %)"
+
+        return {label(words): found for words, found in self.also.items()}
 
     def as_dict(self) -> dict:
         """JSON-ready."""
@@ -112,15 +131,16 @@ def _compare_cell(paper, table, cell: PublishedCell, runs, stale) -> Comparison:
 def select(runs: Sequence[Run], fields: dict, profiles: Collection[str] = ("full",)) -> list[Run]:
     """The runs whose parameters have all of `fields`, each once.
 
-    Runs under a protocol that is wrong on purpose say so in their parameter "contrast"; they are
-    found only by `fields` that name it.
+    Runs under a protocol that is wrong on purpose say so in their parameter "contrast", those with
+    another reading of what the paper leaves open in "reading"; they are found only by `fields` that
+    name it.
 
     Args:
         runs: of one paper, whole records or those of `summary.recorded`.
         fields: parameters and their values.
         profiles: which runs count; a verdict reads full ones alone.
     """
-    asked = {"contrast": None, **fields}
+    asked = records.APART | fields
     given = {key: value for key, value in asked.items() if value is not None}.items()
     absent = [key for key, value in asked.items() if value is None]
     return records.latest(

@@ -347,6 +347,9 @@ class OpenDetail(_Model):
     other: dict[str, dict[str, Any]] = Field(
         {}, description="other choices that were run, by label: what chooses their runs"
     )
+    ours: dict[str, Any] = Field(
+        {}, description="what chooses the runs of our choice; none: those of the chapter's headline"
+    )
 
 
 # ---- what a paper says of its own numbers -----------------------------------------------------

@@ -25,6 +25,10 @@ RESULTS = Path(__file__).parents[1] / "results"
 Profile = Literal["smoke", "trial", "reduced", "full"]
 KEPT = ("reduced", "full")  # profiles whose records belong into RESULTS
 
+# Runs with these parameters count only where they are asked for: a protocol that is wrong on
+# purpose, and another reading of what a paper leaves open.
+APART = {"contrast": None, "reading": None}
+
 
 class RecordError(ValueError):
     """A record that cannot be written or read; one sentence naming the file."""

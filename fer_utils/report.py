@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from html import escape
 from typing import get_args
 
@@ -14,7 +13,7 @@ from IPython.display import HTML, Markdown
 
 from fer_utils import audit, comparison, display
 from fer_utils.claims import Judged, Printed, place
-from fer_utils.comparison import Comparison, Verdict
+from fer_utils.comparison import Comparison, Verdict, split_of_ours
 from fer_utils.grid import READING, Run, read_chapter, still_open
 from fer_utils.manifests import PublishedPaper, load_manifest, load_published
 from fer_utils.records import RunRecord
@@ -123,12 +122,14 @@ def summary(
         recorded: its records.
         plan: all runs that its numbers ask for, as `grid.plan` gives them.
     """
-    on_runs = [found.outcome for found in judged if found.on_runs]
+    on_runs = [found for found in judged if found.on_runs]
+    by_image = sum(any(split_of_ours(cell.cell) for cell in found.cells) for found in on_runs)
     as_printed = [found.outcome for found in judged if not found.on_runs]
     lines = {
         "Paper": f"<em>{escape(paper.title)}</em>, {escape(paper.venue)}, {paper.year}",
         "Headline results": _counted([found.verdict for found in headline if found.verdict]),
-        "Claims put to our runs": _counted(on_runs),
+        "Claims put to our runs": _counted([found.outcome for found in on_runs])
+        + (f" ({by_image} of them split by image)" if by_image else ""),
         "Claims put to arithmetic": _counted(as_printed),
         "Recorded": _recorded(recorded),
         "Open": _open(plan) or "nothing",
@@ -288,27 +289,6 @@ def _device(run: RunRecord) -> str:
     if run.device.get("kind") != "cpu" or not used:
         return name
     return f"{name}, {used} core{'' if used == 1 else 's'}"
-
-
-def results(headline: Sequence[Comparison]) -> HTML:
-    """The verdicts on the headline results.
-
-    An element-wise accuracy has beside it what a network reaches that predicts nothing.
-    """
-    return display.verdicts([_beside_nothing(found) for found in headline])
-
-
-def _beside_nothing(found: Comparison) -> Comparison:
-    """The same with what predicting nothing gives in the labels of element-wise accuracies."""
-    classes = len(load_manifest(found.cell.dataset).class_names) if found.cell.dataset else 0
-
-    def label(words: str) -> str:
-        metric = found.cell.also[words].get("metric", found.cell.metric)
-        if metric != "elementwise_accuracy" or not classes:
-            return words
-        return f"{words} (a network that predicts nothing: {100 * (classes - 1) / classes:.1f} %)"
-
-    return replace(found, also={label(words): ours for words, ours in found.also.items()})
 
 
 def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdown | None:

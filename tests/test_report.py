@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_papers import BEST, GAIN, SUM, paper
 
-from fer_utils import comparison, grid, records, report
+from fer_utils import comparison, display, grid, records, report
 from fer_utils.manifests import dataset_names, load_published, published_papers
 from fer_utils.summary import COLUMNS
 
@@ -217,7 +217,7 @@ def test_beside_an_elementwise_accuracy_stands_what_predicting_nothing_reaches(j
     fields = {"dataset": "fer2013", "model": "new"}
     also = {"element-wise": fields | {"metric": "elementwise_accuracy"}, "beside it": fields}
     judged(paper(also=also), new=320)
-    told = words(report.results(shown("new", folder=tmp_path)))
+    told = words(display.verdicts(shown("new", folder=tmp_path)))
     assert "element-wise (a network that predicts nothing: 85.7 %) 90.00" in told
     assert "beside it 80.00" in told
 

@@ -104,3 +104,14 @@ def test_the_loss_is_lowest_where_label_and_prediction_agree(model):
     assert float(model.compute_loss(y=labels, y_pred=labels)) == pytest.approx(-1)
     wrong = np.roll(labels, 1, axis=0)
     assert float(model.compute_loss(y=labels, y_pred=wrong)) == pytest.approx(0)
+
+
+def test_r_is_8_in_every_block_where_the_least_number_of_units_allows_it():
+    def hidden(model):
+        layers = [layer for layer in model.layers if layer.name.endswith("_reduce")]
+        return {layer.name: (layer.kernel.shape[0], layer.units) for layer in layers}
+
+    ours, eighths = hidden(wang2023.build()), hidden(wang2023.build(least_units=1))
+    assert len(eighths) == len(ours) == 16
+    assert all(units == max(channels // 8, 1) for channels, units in eighths.values())
+    assert [name for name in ours if ours[name] == eighths[name]] == ["module3_se_reduce"]

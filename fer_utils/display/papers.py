@@ -14,7 +14,7 @@ from IPython.display import HTML
 from fer_utils import differences
 from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
-from fer_utils.comparison import Comparison, select, split_of_ours
+from fer_utils.comparison import Comparison, select
 from fer_utils.display.cells import badge, interval, table
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import (
@@ -74,8 +74,6 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
         lines = []
         for found in shown:
             first, *beside = _lines(found)
-            if split := split_of_ours(found.cell):
-                first["Result"] += f" ({split})"
             lines += [first, *(beside if found.ours else [])]
         if len(waiting) > 1:
             names = dict.fromkeys(found.cell.row.partition(",")[0] for found in waiting)
@@ -85,11 +83,11 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
                 badge(verdict) for verdict in dict.fromkeys(found.verdict for found in waiting)
             )
             lines.append({"Result": others, "Published": "", "Ours": "–", "Verdict": badges})
-        link = f'<a href="{reports}{paper}.html">{paper}</a>'
-        for line in lines:
-            columns = ("Result", "Published", "Ours", "Verdict")
-            rows.append({"Paper": link} | {name: line[name] for name in columns})
-            link = ""
+        # The verdict beside the result: on a narrow screen the numbers are a swipe away.
+        columns = ("Result", "Verdict", "Published", "Ours")
+        link = f'<strong><a href="{reports}{paper}.html">{paper}</a></strong>'
+        rows.append(dict.fromkeys(columns, "") | {"Result": link})
+        rows += [{name: line[name] for name in columns} for line in lines]
     # On a page of prose, too, it looks as what a cell of code puts out.
     inside = f'<div class="output text_html">{table(rows).data}</div>'
     return HTML(f'<div class="cell_output headlines">{inside}</div>')
@@ -118,7 +116,7 @@ def _lines(found: Comparison) -> list[dict[str, object]]:
     published = escape(cell.printed) + margin
     first = {
         "Table": escape(found.table),
-        "Result": f"{escape(cell.row)}, {escape(cell.column)}",
+        "Result": escape(found.result),
         "Published": published,
         "Ours": interval(ours, cell.unit) if found.verdict else "",
         "Runs": len(ours.runs) if ours and ours.runs else "",
@@ -133,7 +131,7 @@ def _lines(found: Comparison) -> list[dict[str, object]]:
             "Runs": len(other.runs),
             "Verdict": "",
         }
-        for label, other in found.also.items()
+        for label, other in found.beside.items()
     ]
 
 
@@ -310,7 +308,7 @@ def improvements(paper: str, comparisons: Iterable[Comparison]) -> HTML:
 def open_details(
     details: Sequence[OpenDetail],
     recorded: Sequence[RunRecord],
-    ours: Estimate | None,
+    ours: Sequence[RunRecord],
     effects: dict[str, str],
     profiles: Collection[str] = ("full",),
 ) -> HTML:
@@ -319,7 +317,7 @@ def open_details(
     Args:
         details: of the published file.
         recorded: the paper's runs.
-        ours: accuracy with all of our choices, in percent.
+        ours: the runs with all of our choices, of which a detail may name others.
         effects: by a detail's id, what the chapter itself has measured.
         profiles: which of the runs count.
     """
@@ -327,8 +325,9 @@ def open_details(
     for detail in details:
         told = [effects[detail.id]] if detail.id in effects else []
         for label, fields in detail.other.items():
-            if other := estimate(select(recorded, fields, profiles), "accuracy", "percent"):
-                told.append(f"{label}: {interval(other)}, ours: {interval(ours)}")
+            if other := select(recorded, fields, profiles):
+                own = select(recorded, detail.ours, profiles) if detail.ours else ours
+                told.append(f"{label}: {_beside_ours(other, own)}")
         rows.append(
             {
                 "The paper leaves open": escape(detail.detail),
@@ -338,6 +337,15 @@ def open_details(
             }
         )
     return table(rows)
+
+
+def _beside_ours(other: Sequence[RunRecord], ours: Sequence[RunRecord]) -> str:
+    """Accuracies of two choices, and of how many images each is where those are not as many."""
+    found = [estimate(runs, "accuracy", "percent") for runs in (other, ours)]
+    told = [interval(one) for one in found]
+    if all(found) and found[0].n_test != found[1].n_test:
+        told = [f"{words} of {one.n_test:,} images" for words, one in zip(told, found, strict=True)]
+    return f"{told[0]}, ours: {told[1]}"
 
 
 def learning_rates(printed: Sequence[PublishedCell], schedule: Mapping[int, float]) -> HTML:
@@ -464,7 +472,10 @@ def overview(comparisons: Sequence[Comparison]) -> HTML:
             "Paper": [escape(row["paper"]) for row in rows],
             "Table": [escape(row["table"]) for row in rows],
             "Result": [escape(f"{row['row']}, {row['column']}") for row in rows],
-            "Published": [escape(row["printed"]) for row in rows],
+            "Published": [
+                escape(row["printed"]) + (f" ± {row['margin']:g}" if row["margin"] else "")
+                for row in rows
+            ],
             "Ours": ["" if row["ours"] is None else f"{row['ours']:g}" for row in rows],
             "90 %": [f"{row['low']:g} to {row['high']:g}" if row["runs"] else "" for row in rows],
             "Runs": [row["runs"] or "" for row in rows],

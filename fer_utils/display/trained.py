@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from IPython.display import HTML, Markdown
@@ -40,13 +40,18 @@ def scores(run: RunRecord, part: str = "test") -> HTML:
 
 
 def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
-    """A line a run: the parameters named, what was chosen, accuracies in percent and the cost."""
+    """A line a run: the parameters named, what was chosen, accuracies in percent and the cost.
+
+    Parameters that all of the runs share stand above the table.
+    """
     if not found:
         return note(NO_RUN)
+    told = [field for field in fields if len({str(run.parameters.get(field)) for run in found}) > 1]
+    shared = {field: found[0].parameters.get(field) for field in fields if field not in told}
     return table(
         [
             {
-                **{field: run.parameters.get(field) for field in fields},
+                **{field: run.parameters.get(field) for field in told},
                 "Seed": run.seed,
                 "Epoch chosen": f"{run.selection.epoch} of {len(run.history['loss'])}",
                 "Validation": f"{100 * run.metrics['val']['accuracy']:.2f}",
@@ -55,7 +60,8 @@ def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
                 "Code": run.code.commit[:7] if run.code.commit else "",
             }
             for run in found
-        ]
+        ],
+        "; ".join(f"{field}: {value}" for field, value in shared.items()),
     )
 
 
@@ -71,11 +77,14 @@ def epochs_and_parts(runs: Sequence[RunRecord]) -> dict[str, str]:
     def mean(part: str, figure: str) -> str:
         return f"{100 * np.mean([run.metrics[part][figure] for run in runs]):.2f}"
 
-    last = f"{100 * np.mean([run.history['val_accuracy'][-1] for run in runs]):.2f}"
-    chosen = mean("val", "accuracy")
+    def after(epoch: Callable[[RunRecord], int]) -> str:
+        """Validation accuracy as training measured it, which is without crops."""
+        return f"{100 * np.mean([run.history['val_accuracy'][epoch(run) - 1] for run in runs]):.2f}"
+
+    last, chosen = after(lambda run: 0), after(lambda run: run.selection.epoch)
     return {
         "epoch": f"validation accuracy of the last epoch {last}, of the chosen one {chosen}",
-        "test-part": f"on the validation part, which chose the epoch: {chosen}",
+        "test-part": f"on the validation part, which chose the epoch: {mean('val', 'accuracy')}",
         "accuracy": f"element-wise, same predictions: {mean('test', 'elementwise_accuracy')}",
     }
 

@@ -40,8 +40,8 @@ class Recorded:
             row
             for row in self.by_key.get(_key(run.paper, run.fields), [])
             if row["profile"] in run.profiles
-            # A protocol that is wrong on purpose answers only who asks for it.
-            and has(row["parameters"], {"contrast": None, **run.fields})
+            # These answer only who asks for them.
+            and has(row["parameters"], records.APART | run.fields)
         ]
         reasons = [self._reason(run, row) for row in matching]
         if "" in reasons:

@@ -18,6 +18,7 @@ from keras import layers
 WIDTHS = (24, 48, 96)  # OPEN: channels of the three residual modules
 REDUCTION = 8  # r of section 2.1
 # OPEN: fewer units behind a ReLU without a bias are often all dead in a new network: one in two.
+# With these widths it is this number, and not r, that counts in all blocks but the last module's.
 LEAST_UNITS = 8
 
 # Table 1, by the number of finished epochs. OPEN: its epochs are counted from 0.
@@ -40,6 +41,7 @@ def build(
     se: bool = True,
     bn: bool = True,
     widths: tuple[int, int, int] = WIDTHS,
+    least_units: int = LEAST_UNITS,
     input_shape: tuple[int, int, int] = (48, 48, 1),
 ) -> keras.Model:
     """The network of Figure 4: convolution, SE, three residual modules, softmax.
@@ -49,6 +51,7 @@ def build(
         se, bn: whether the branches of the multiscale blocks have channel attention and batch
             normalization, Table 3; what stands outside the branches stays.
         widths: channels of the three residual modules, multiples of 4.
+        least_units: what SE squeezes to at least; 1 for r = 8 in every block.
         input_shape: (H, W, 1), grey.
 
     Returns:
@@ -65,58 +68,59 @@ def build(
     x = layers.MaxPooling2D(2, name="stem_pool")(x)  # 24x24x24
     x = layers.BatchNormalization(name="stem_bn")(x)
     x = layers.ReLU(name="stem_relu")(x)
-    x = _squeeze_and_excite(x, "stem_se")
+    x = _squeeze_and_excite(x, least_units, "stem_se")
 
     for number, width in enumerate(widths, start=1):
         if number > 1:
             x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
-        x = _residual_module(x, width, se, bn, f"module{number}")  # 24x24x24, 12x12x48, 6x6x96
+        # 24x24x24, 12x12x48, 6x6x96
+        x = _residual_module(x, width, se, bn, least_units, f"module{number}")
 
     x = layers.GlobalAveragePooling2D(name="pooled")(x)  # 96
     logits = layers.Dense(num_classes, name="logits")(x)  # K
     return keras.Model(images, layers.Softmax(name="probabilities")(logits), name="wang2023")
 
 
-def _residual_module(x, width: int, se: bool, bn: bool, name: str):
+def _residual_module(x, width: int, se: bool, bn: bool, least_units: int, name: str):
     """Figure 3: multiscale block, convolution and BN, SE, and the skip connection around them."""
     skip = x
     if skip.shape[-1] != width:  # OPEN
         skip = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_projection")(skip)
-    x = _multiscale_block(x, width, se, bn, f"{name}_scale")
+    x = _multiscale_block(x, width, se, bn, least_units, f"{name}_scale")
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{name}_conv")(x)
     x = layers.BatchNormalization(name=f"{name}_bn")(x)
-    x = _squeeze_and_excite(x, f"{name}_se")
+    x = _squeeze_and_excite(x, least_units, f"{name}_se")
     x = layers.Add(name=f"{name}_skip")([skip, x])
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _multiscale_block(x, width: int, se: bool, bn: bool, name: str):
+def _multiscale_block(x, width: int, se: bool, bn: bool, least_units: int, name: str):
     """Figure 2: the branches of an Inception module, a quarter of the channels each."""
     pooled = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
     quarter = width // 4
     return layers.Concatenate(name=f"{name}_joined")(
         [
-            _branch(x, quarter, 1, se, bn, f"{name}1"),
-            _branch(x, quarter, 3, se, bn, f"{name}3"),
-            _branch(x, quarter, 5, se, bn, f"{name}5"),
-            _branch(pooled, quarter, 1, se, bn, f"{name}_pooled"),
+            _branch(x, quarter, 1, se, bn, least_units, f"{name}1"),
+            _branch(x, quarter, 3, se, bn, least_units, f"{name}3"),
+            _branch(x, quarter, 5, se, bn, least_units, f"{name}5"),
+            _branch(pooled, quarter, 1, se, bn, least_units, f"{name}_pooled"),
         ]
     )
 
 
-def _branch(x, filters: int, kernel: int, se: bool, bn: bool, name: str):
+def _branch(x, filters: int, kernel: int, se: bool, bn: bool, least_units: int, name: str):
     """One scale. OPEN: "in parallel" is read as in every one of the parallel branches alike."""
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=not bn, name=f"{name}_conv")(x)
     if bn:
         x = layers.BatchNormalization(name=f"{name}_bn")(x)
     x = layers.ReLU(name=f"{name}_relu")(x)
-    return _squeeze_and_excite(x, f"{name}_se") if se else x
+    return _squeeze_and_excite(x, least_units, f"{name}_se") if se else x
 
 
-def _squeeze_and_excite(x, name: str):
+def _squeeze_and_excite(x, least_units: int, name: str):
     """Channel attention, equations 1 to 3: each channel times a weight between 0 and 1."""
     channels = x.shape[-1]
-    squeezed = max(channels // REDUCTION, LEAST_UNITS)
+    squeezed = max(channels // REDUCTION, least_units)
     z = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)  # eq. 1
     z = layers.Dense(squeezed, "relu", use_bias=False, name=f"{name}_reduce")(z)
     s = layers.Dense(channels, "sigmoid", use_bias=False, name=f"{name}_excite")(z)  # eq. 2
