@@ -34,7 +34,7 @@ SMOKE = str(config.get("smoke", "")).lower() in ("1", "true", "yes")
 BUILD = "build/smoke-grid" if SMOKE else "build/grid"
 RESULTS = config.get("results", "build/smoke-grid/records" if SMOKE else "results")
 GPU = {"gpu": int(config["gpu"])} if int(config.get("gpu", 0)) else {}
-RUNS = f"--runs '{config['runs']}'" if config.get("runs") else ""
+RUNS = f"--runs {shlex.quote(str(config['runs']))}" if config.get("runs") else ""
 
 
 @cache

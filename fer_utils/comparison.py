@@ -67,7 +67,7 @@ class Comparison:
         classes = len(load_manifest(self.cell.dataset).class_names) if self.cell.dataset else 0
 
         def label(words: str) -> str:
-            metric = self.cell.also[words].get("metric", self.cell.metric)
+            metric = self.cell.also.get(words, {}).get("metric", self.cell.metric)
             if metric != "elementwise_accuracy" or not classes:
                 return words
             return f"{words} (a network that predicts nothing: {100 * (1 - 1 / classes):.1f} %)"

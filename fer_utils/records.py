@@ -307,11 +307,18 @@ def _proven_same(runs: Sequence[RunRecord]) -> dict[str, set[str]]:
 
 
 def latest(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Each run once: of those repeated with other code, data or split, the one made last."""
+    """Each run once: of those repeated with other code, data or split, the one made last.
+
+    A record of the future was made under a wrong clock; every other one counts as later.
+    """
+    today = now()
     asked: dict[str, list[RunRecord]] = {}
     for run in runs:
         asked.setdefault(json.dumps(_asked_for(run), sort_keys=True), []).append(run)
-    kept = {max(repeated, key=lambda run: run.created).run for repeated in asked.values()}
+    kept = {
+        max(repeated, key=lambda run: (run.created <= today, run.created)).run
+        for repeated in asked.values()
+    }
     return [run for run in runs if run.run in kept]
 
 

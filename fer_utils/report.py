@@ -211,13 +211,14 @@ def data(plan: Sequence[Run], recorded: Sequence[RunRecord]) -> HTML:
 
 
 def _used(dataset: str, recorded: Sequence[RunRecord]) -> list[str]:
-    """How many images the recorded runs of each protocol had in each part."""
-    protocols: dict[str, list[RunRecord]] = {}
+    """How many images the recorded runs of each protocol had in each part, its folds together."""
+    groups: dict[tuple, list[RunRecord]] = {}
     for run in recorded:
         if run.data.name == dataset:
-            protocols.setdefault(run.parameters.get("protocol") or "", []).append(run)
+            sizes = run.parameters.get("fold") is None and tuple(run.split.sizes.values())
+            groups.setdefault((run.parameters.get("protocol") or "", sizes), []).append(run)
     told = []
-    for protocol, found in protocols.items():
+    for (protocol, _), found in groups.items():
         parts = []
         for part in found[0].split.sizes:
             parts.append(f"{part} {_span(run.split.sizes[part] for run in found)}")

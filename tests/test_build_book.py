@@ -1,8 +1,10 @@
 """No failed chapter reaches the book, and nothing is done twice: tools/build_book.py on a copy."""
 
+import errno
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -215,3 +217,41 @@ def test_a_page_that_does_not_exist_is_told_with_those_that_do(project, papers):
     assert done.stderr.strip() == (
         "No page is called report: one of one2020, report-one2020, report-two2021, two2021."
     )
+
+
+def test_a_stamp_that_was_cut_off_makes_its_page_again(project):
+    write_chapter(project, "print('made')", RECORD)
+    stamp = project / "build/notebooks/sample.json"
+    assert build(project, "--chapter", "sample").returncode == 0
+    whole = stamp.read_text()
+    for left in ("", whole[:20]):
+        stamp.write_text(left)
+        done = build(project, "--chapter", "sample")
+        assert "sample  executed" in done.stdout, done.stderr
+    assert "sample  unchanged" in build(project, "--chapter", "sample").stdout
+
+
+def test_a_disk_that_is_full_at_the_stamp_leaves_none(project, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    build_book = import_module("build_book")
+    write_chapter(project)
+    monkeypatch.setattr(build_book, "ROOT", project)
+    monkeypatch.setattr(build_book, "BUILD", project / "build")
+    monkeypatch.setenv("FER_DATA", "")  # a chapter sets it
+
+    def execute(notebook, running, *_, **__):
+        running.parent.mkdir(parents=True)
+        running.write_bytes(notebook.read_bytes())
+
+    def write_text(path, text, **_):
+        path.write_bytes(text.encode()[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build_book, "execute", execute)
+    page = build_book.Page(project / "notebooks" / "sample.ipynb")
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", write_text)
+        with pytest.raises(OSError, match="No space left"):
+            build_book.chapter(page, "smoke")
+    assert page.executed.exists()
+    assert not page.executed.with_suffix(".json").exists()

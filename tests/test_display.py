@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fer_utils import audit, display, drawings, plots
+from fer_utils import audit, display, drawings, plots, records
 from fer_utils.arithmetic import Printed
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison
@@ -103,8 +103,8 @@ def test_data_card_tells_how_to_get_a_set_and_whether_faces_may_be_shown(name):
 
 def test_open_details_without_runs_say_not_measured():
     detail = OpenDetail(id="a", detail="Widths", choice="32", reason="small", other={"x": {"w": 1}})
-    assert "not measured" in text(display.open_details([detail], [], OURS, {}))
-    assert "12.3" in text(display.open_details([detail], [], OURS, {"a": "12.3"}))
+    assert "not measured" in text(display.open_details([detail], [], [], {}))
+    assert "12.3" in text(display.open_details([detail], [], [], {"a": "12.3"}))
 
 
 def test_examples_leave_white_where_an_expression_has_too_few_faces():
@@ -465,17 +465,19 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     ]
     rows = re.findall(r"<tr>(.*?)</tr>", display.headlines(found, "chapters/report-").data)
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
-    assert cells[0] == ["Paper", "Result", "Published", "Ours", "Verdict"]
-    thirty = [row for row in cells if "30 Epochs" in row[1]]
+    assert cells[0] == ["Result", "Verdict", "Published", "Ours"]
+    thirty = [row for row in cells if "30 Epochs" in row[0]]
     assert len(thirty) == 3
-    assert all('data-verdict="exceeded"' in row[-1] for row in thirty)
-    papers_named = [row[0] for row in cells[1:] if row[0]]
-    assert papers_named == [
-        f'<a href="chapters/report-{paper.paper}.html">{paper.paper}</a>' for paper in papers
-    ]
-    assert [row[1] for row in cells if "30 Epochs" not in row[1]][1:] == [
+    assert all('data-verdict="exceeded"' in row[1] for row in thirty)
+    first, second = (
+        f'<strong><a href="chapters/report-{paper.paper}.html">{paper.paper}</a></strong>'
+        for paper in papers
+    )
+    assert [row[0] for row in cells if "30 Epochs" not in row[0]][1:] == [
+        first,
         *["<em>by subject</em>"] * 3,  # what was measured beside a judged number stands below it
         "6 others: Resnet18, VGG19, Ensemble",
+        second,
         "all 3: Our model",
     ]
 
@@ -847,9 +849,67 @@ def test_open_details_read_reduced_runs_only_where_they_are_asked_to(make_record
         id="a", detail="Rate", choice="1", reason="small", other={"half": {"rate": 0.5}}
     )
     reduced = [make_record(profile="reduced", rate=0.5, seed=seed) for seed in (0, 1)]
-    assert "not measured" in text(display.open_details([detail], reduced, OURS, {}))
-    told = text(display.open_details([detail], reduced, OURS, {}, ("reduced", "full")))
+    ours = [make_record(rate=1, correct=24)]
+    assert "not measured" in text(display.open_details([detail], reduced, ours, {}))
+    told = text(display.open_details([detail], reduced, ours, {}, ("reduced", "full")))
     assert re.search(r"half: 75\.00 .* ours: 60\.00", told)
+
+
+def test_a_detail_is_compared_with_the_runs_of_its_own_choice(make_record):
+    fields = {"id": "a", "detail": "Fusion", "choice": "a layer", "reason": "trained"}
+    detail = OpenDetail(**fields, other={"vote": {"how": "vote"}}, ours={"how": "layer"})
+    headline, layer, vote = (
+        make_record(how=how, correct=correct)
+        for how, correct in (("none", 10), ("layer", 32), ("vote", 28))
+    )
+    told = text(display.open_details([detail], [headline, layer, vote], [headline], {}))
+    assert re.search(r"vote: 70\.00 \(.*?\), ours: 80\.00 \(", told)
+    assert "images" not in told
+
+
+def test_images_are_counted_where_two_choices_were_tested_on_others(make_record):
+    detail = OpenDetail(
+        id="a", detail="Faces", choice="1", reason="printed", other={"all": {"faces": "none"}}
+    )
+    some, whole = make_record(faces="hog"), make_record(faces="none", n=80)
+    told = text(display.open_details([detail], [some, whole], [some], {}))
+    assert re.search(r"all: 37\.50 \(.*?\) of 80 images, ours: 75\.00 \(.*?\) of 40 images", told)
+
+
+def test_the_epoch_is_judged_by_what_training_measured_and_the_part_by_its_score(make_record):
+    history = {"loss": [3, 2, 1], "val_accuracy": [0.5, 0.7, 0.6]}  # in training, without crops
+    told = display.epochs_and_parts([make_record().model_copy(update={"history": history})])
+    assert told["epoch"] == "validation accuracy of the last epoch 60.00, of the chosen one 70.00"
+    assert told["test-part"].endswith(": 75.00")
+    assert display.epochs_and_parts([]) == {}
+
+
+def test_what_all_runs_share_stands_above_them(make_record):
+    runs = [make_record(rate=rate, padding=4) for rate in (0.1, 0.01)]
+    runs = [
+        run.model_copy(update={"history": {"loss": [1, 2]}, "timings": {"training": 60}})
+        for run in runs
+    ]
+    shown = display.runs(runs, ["rate", "padding"]).data
+    assert "<caption>padding: 4</caption>" in shown
+    assert re.findall(r"<th [^>]*>(\w+)", shown)[:2] == ["rate", "Seed"]
+
+
+def test_outputs_above_one_half_are_counted_over_all_images_and_expressions(make_record, tmp_path):
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.7], [0.4, 0.3]], np.float32)
+    labels = np.array([0, 1, 1, 0])
+    run = make_record(kind="made")
+    records.write(run, probabilities, labels, tmp_path)
+    run = records.read(tmp_path / run.paper / f"{run.run}.json")
+    shown = display.outputs_above_one_half([run], ["kind"], tmp_path).data
+    # Above one half: 4 outputs, 2 of them the true ones of 4; wrong are 2 above and 2 below.
+    assert re.findall(r"<td [^>]*>([\w.]+)", shown) == ["made", "1", "50.00", "50.00", "50.00"]
+
+
+def test_a_card_names_its_paper_where_several_stand_together():
+    found = Finding("p", "counts", ("a",), "said", "tested", "came out", (), "likely", "so", "not")
+    assert "p: counts" not in text(display.findings([found]))
+    assert "p: counts" in text(display.findings([found], named=True))
 
 
 def test_an_accuracy_without_copies_stands_beside_the_whole_with_the_images_of_each():

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -231,3 +232,31 @@ def test_set_up_trusts_a_python_only_where_it_is_the_venvs_own(tmp_path, monkeyp
     assert set_up.right_python()
     (venv / "pyvenv.cfg").unlink()
     assert not set_up.right_python()
+
+
+def test_a_second_set_up_waits_for_the_first_and_finds_it_done(tmp_path, monkeypatch):
+    """Else it empties .venv, in which the first is at work."""
+    (tmp_path / "tools").mkdir()
+    for name in ("requirements.lock", "pyproject.toml", "tools/set_up.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    first = importlib.import_module("set_up")
+    for name in ("ROOT", "VENV", "DONE", "UNFINISHED", "TURN"):
+        path = tmp_path / getattr(first, name).relative_to(ROOT)
+        monkeypatch.setattr(first, name, path)
+    with first.turn():
+        first.UNFINISHED.touch()
+        second = subprocess.Popen(
+            [sys.executable, tmp_path / "tools" / "set_up.py"],
+            env={**os.environ, "PIP_NO_INDEX": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stdout.readline() == "Waiting for another set-up of .venv to end\n"
+        first.UNFINISHED.unlink()
+        first.DONE.write_text(first.fingerprint())
+    assert second.communicate(timeout=60) == ("", None)
+    assert second.returncode == 0
+    ignored = subprocess.run(["git", "check-ignore", "-q", "build/set-up.lock"], cwd=ROOT)
+    assert ignored.returncode != 1, "git shows the lock"

@@ -5,11 +5,13 @@ The writing of a checkpoint is cut off in test_checkpoints.py and test_loops.py.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,46 @@ def test_two_workflows_at_once_are_one_too_many(project, run, tmp_path):
     assert all(found.metrics in undisturbed for found in kept)
     assert kept[0].metrics != kept[1].metrics
     assert here.files() == sorted(name for place in alone for name in place.files())
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_a_workflow_whose_terminal_is_closed_or_that_is_killed_can_be_stopped(project, run, how):
+    """A kill leaves Snakemake with the lock, and who comes next is told how to end it."""
+    shutil.rmtree(project / "build" / "grid" / PAPER, ignore_errors=True)
+    words = ("--seeds", "0", "--only", run["name"], "--table", "Table 1", "--no-book")
+    first = start(project, "reproduce", *words, EPOCH_SECONDS="600")
+    try:
+        deadline = time.monotonic() + 600
+        while "ipykernel_launcher" not in str(at_work_in(project)):
+            assert first.poll() is None, first.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        first.send_signal(how)
+        first.wait(60)
+        if how == signal.SIGKILL:
+            second = call(project, "reproduce", *words)
+            command = re.search(r"by process \d+; this stops it: (.+)\):", second.stderr)
+            assert command, second.stderr
+            subprocess.run(["bash", "-c", command[1]], check=True)
+        deadline = time.monotonic() + 60
+        while at_work_in(project):
+            assert time.monotonic() < deadline, at_work_in(project)
+            time.sleep(0.1)
+    finally:
+        for pid in at_work_in(project):
+            os.kill(pid, signal.SIGKILL)
+        first.communicate()
+
+
+def at_work_in(folder: Path) -> dict[int, str]:
+    """Processes whose folder it is, with their command lines."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if Path(os.readlink(process / "cwd")) == folder:
+                found[int(process.name)] = (process / "cmdline").read_text()
+    return found
 
 
 def test_a_time_budget_stops_after_a_whole_epoch_and_brings_home_what_is_there(

@@ -1,6 +1,7 @@
 """The grid asks for what the published files ask for, and knows what is there already."""
 
 import inspect
+import json
 from dataclasses import replace
 from importlib import import_module
 
@@ -152,7 +153,7 @@ def test_committed_records_are_seen_as_the_verdicts_see_them():
         for run in records.latest(every):
             counts = run.profile == "full" and run.seed in grid.SEEDS and run.run not in stale
             answers = any(
-                all(run.parameters.get(key) == fields.get(key) for key in (*fields, "contrast"))
+                all(run.parameters.get(key) == fields.get(key) for key in (*fields, *records.APART))
                 for fields in asked
             )
             if counts and answers and provenance.relevant(run.versions, framework) == now:
@@ -174,11 +175,13 @@ def test_a_record_of_now_leaves_nothing_to_do(jaffe):
         ({"profile": "reduced"}, "no record"),
         ({"parameters": {"dataset": "jaffe", "fold": 0, "seed": 0, "epochs": 3}}, "no record"),
         ({"contrast": "epoch chosen on the test part"}, "no record"),
+        ({"reading": "another"}, "no record"),
     ],
 )
 def test_code_versions_profile_parameters_and_contrast_count(jaffe, changes, why):
-    line = recorded(jaffe, **{key: value for key, value in changes.items() if key != "contrast"})
-    if "contrast" in changes:
+    apart = records.APART.keys() & changes.keys()
+    line = recorded(jaffe, **{key: value for key, value in changes.items() if key not in apart})
+    if apart:
         line["parameters"] |= changes
     told = {run.name: run for run in plan(line)}[jaffe.name]
     assert told.why.startswith(why)
@@ -192,6 +195,37 @@ def test_versions_of_the_other_framework_and_of_a_gpus_builds_do_not_count(jaffe
     ):
         told = {run.name: run for run in plan(recorded(jaffe, **changes))}[jaffe.name]
         assert told.state == "recorded"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "loaded", "files", "same"),
+    [
+        ("1" * 64, "1" * 64, "b" * 64, True),  # the same images out of another file
+        ("1" * 64, "2" * 64, "a" * 64, False),
+        ("0" * 64, None, "b" * 64, True),  # nothing was done to what was loaded
+        (None, "2" * 64, "a" * 64, True),  # a check that has no arrays compares files
+        (None, "1" * 64, "b" * 64, False),
+    ],
+)
+def test_a_record_counts_where_a_check_has_found_its_data(
+    jaffe, monkeypatch, tmp_path, arrays, loaded, files, same
+):
+    found = {"sources": {"a.tiff": files}, "arrays": arrays}
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    monkeypatch.setattr("fer_utils.grid.recorded.checked_data", lambda *of: tmp_path / "found.json")
+    line = recorded(jaffe, loaded=loaded, sources={"a.tiff": "a" * 64})
+    told = {run.name: run for run in plan(line)}[jaffe.name]
+    assert (told.state == "recorded") == same
+    assert same or told.why == "its data have changed"
+
+
+def test_a_run_whose_record_is_gone_is_made_again(jaffe, monkeypatch, tmp_path):
+    done = tmp_path / "done.json"
+    done.write_text(json.dumps({"run": f"{jaffe.label}-made"}))
+    monkeypatch.setattr("fer_utils.grid.recorded.done_file", lambda run, root: done)
+    of_other_code = recorded(jaffe, code="1" * 64)
+    assert {run.name: run for run in plan(of_other_code)}[jaffe.name].state == "done"
+    assert {run.name: run for run in plan()}[jaffe.name].state == "to run"
 
 
 def test_another_file_of_the_data_is_another_run(jaffe, tmp_path):
@@ -213,7 +247,8 @@ def test_cost_is_that_of_the_record_most_alike_in_proportion():
         replace(run, fields={**run.fields, "seed": 1}), training=1000.0, prediction=10.0
     )
     half = recorded(replace(run, fields={"dataset": "ck48", "seed": 1}), training=1.0)
-    told = {found.name: found for found in plan(line, half, table="table2-ours-fer2013")}
+    on_a_gpu = {**line, "training": 10.0, "device": {"kind": "cuda"}}
+    told = {found.name: found for found in plan(on_a_gpu, line, half, table="table2-ours-fer2013")}
     assert told[run.name].seconds == pytest.approx(1010)
     assert {run.seconds for run in plan()} == {None}
 

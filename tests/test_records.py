@@ -377,6 +377,15 @@ def test_a_repeated_run_counts_once_as_it_was_made_last(make_record):
     assert [run.run for run in records.latest([again, moved, other])] == ["e", "c"]
 
 
+def test_a_record_made_under_a_clock_that_was_ahead_is_not_the_latest(make_record):
+    ahead, again = (
+        make_record(name).model_copy(update={"created": created})
+        for name, created in (("a", "2999-01-01T00:00:00+00:00"), ("b", records.now()))
+    )
+    assert [run.run for run in records.latest([ahead, again])] == ["b"]
+    assert [run.run for run in records.latest([ahead])] == ["a"]
+
+
 def test_a_chapter_that_ends_leaves_a_sign_that_names_its_run(make_record, tmp_path):
     records.finish(make_record(), tmp_path / "made.json", tmp_path / "new" / "folder")
     sign = json.loads((tmp_path / "new" / "folder" / "yengikand2023.done.json").read_text())

@@ -1,8 +1,10 @@
 """What is not recorded is run, once, and only that: tools/reproduce.py on a small project."""
 
+import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -174,6 +176,38 @@ def test_a_run_that_ends_while_its_folder_is_read_is_passed_over(tool, monkeypat
 
     monkeypatch.setattr(os, "scandir", scan)
     assert tool("jobs").logs(tmp_path) == [tmp_path / "goes on" / "running.log"]
+
+
+SNAKEMAKE = """
+import signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: sys.exit(signal.Signals(number).name))
+print("ready", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "how"), [(None, "SIGTERM"), ("workflow/profiles/slurm", "SIGINT")]
+)
+def test_an_interrupt_reaches_snakemake_as_it_cancels_jobs(
+    tool, monkeypatch, tmp_path, profile, how
+):
+    """At SIGTERM it waits for what it has sent to a cluster; at SIGINT it cancels that."""
+    jobs, log = tool("jobs"), tmp_path / "snakemake.log"
+
+    def interrupt(_):
+        time.sleep(0.05)
+        if log.read_text():
+            raise KeyboardInterrupt
+
+    (tmp_path / "snakemake.py").write_text(SNAKEMAKE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(jobs, "LOG", log)
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        jobs.snakemake([], running=tmp_path, jobs=1, profile=profile)
+    assert log.read_text().split() == ["ready", how]
 
 
 @pytest.fixture
@@ -395,3 +429,193 @@ def test_a_record_that_cannot_be_kept_fails_in_a_sentence(kept, monkeypatch, tmp
     monkeypatch.setattr(train, "read_record", lambda *_: record)
     with pytest.raises(train.Failed, match="No such file"):  # its probabilities are not there
         train.train(run, tmp_path / "grid", tmp_path / "results", tmp_path / "runs", 1)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")  # as a write says it: without a file
+
+
+def disk_is_full(*_, **__):
+    raise FULL
+
+
+@pytest.fixture
+def training(kept, monkeypatch, tmp_path):
+    """Train what takes no time; its record and a file beside it are those of a committed run."""
+    train, record = kept.train, kept.record
+    probabilities, labels = records.read_probabilities(record)
+
+    def execute(notebook, running, parameters, *_, **__):
+        running.touch()
+        path = records.write(record, probabilities, labels, Path(parameters["records_dir"]))
+        beside = path.parent / "seen" / path.name
+        beside.parent.mkdir()
+        beside.write_text("{}")
+        return {"record": str(path)}
+
+    monkeypatch.setattr(train, "execute", execute)
+    run = {"name": "some", "paper": record.paper, "parameters": {}, "fields": {}, "code": ""}
+    run["profiles"] = [record.profile]
+    folders = [tmp_path / name for name in ("grid", "results", "runs")]
+    return SimpleNamespace(tool=train, train=lambda: train.train(run, *folders, 1), folders=folders)
+
+
+def test_a_record_that_finds_no_room_leaves_nothing_behind(training, monkeypatch):
+    results, link = training.folders[1], os.link
+
+    def no_room(source, target):
+        disk_is_full() if results in Path(target).parents else link(source, target)
+
+    monkeypatch.setattr(os, "link", no_room)
+    with pytest.raises(training.tool.Failed, match=r"^No space left on device$"):
+        training.train()
+    assert not [path for path in results.rglob("*") if path.is_file()]
+    monkeypatch.setattr(os, "link", link)
+    training.train()
+    assert len([path for path in results.rglob("*") if path.is_file()]) == 3
+
+
+def test_a_build_folder_that_cannot_be_written_is_told_in_a_sentence(training, monkeypatch):
+    build, write = training.folders[0], training.tool.write_atomically
+
+    def no_room(path, content):
+        disk_is_full() if path.name == "done.json" else write(path, content)
+
+    build.touch()
+    with pytest.raises(training.tool.Failed, match=f"^Not a directory: {build}"):
+        training.train()
+    build.unlink()
+    monkeypatch.setattr(training.tool, "write_atomically", no_room)
+    with pytest.raises(training.tool.Failed, match=r"^No space left on device$"):
+        training.train()
+
+
+@pytest.fixture
+def main(tool, monkeypatch, tmp_path):
+    """A tool's whole command in an empty project, with these runs of the grid; why it ended."""
+
+    def main(name: str, *words: str, runs: list[grid.Run] = ()) -> str | int | None:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        monkeypatch.setattr(tool(name), "ROOT", tmp_path)
+        monkeypatch.setattr(grid, "chosen", lambda *_, **__: list(runs))
+        monkeypatch.setattr(grid, "preparations", lambda run: [])
+        try:
+            tool(name).main()
+        except SystemExit as ended:
+            return ended.code
+        return None
+
+    return main
+
+
+@pytest.mark.parametrize("tool_name", ["reproduce", "within"])
+def test_a_record_that_cannot_be_read_is_told_in_a_sentence(project, tool_name):
+    empty = project / "results" / PAPER / "empty.json"
+    empty.parent.mkdir(exist_ok=True)
+    empty.touch()
+    words = ("--dry-run",) if tool_name == "reproduce" else ("--minutes", "1")
+    try:
+        done = call(project, tool_name, *words)
+    finally:
+        empty.unlink()
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"{empty}: not a run record (")
+
+
+@pytest.mark.parametrize("tool_name", ["reproduce", "within"])
+def test_a_full_disk_is_told_in_a_sentence(tool, main, monkeypatch, tool_name):
+    monkeypatch.setattr(tool(tool_name), "locked", disk_is_full)
+    words = ("--minutes", "1") if tool_name == "within" else ()
+    assert main(tool_name, *words) == "No space left on device"
+
+
+def test_a_book_that_is_being_built_hides_no_failed_run(tool, main, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tool("reproduce"), "make", lambda *_: 1)
+    with tool("jobs").locked(tmp_path / "build" / "book.lock", "make book"):
+        assert main("reproduce").startswith("Another make book is at work in this folder")
+    assert "Some runs were not made; see above." in capsys.readouterr().err
+
+
+def test_a_list_for_programs_trains_nothing(tool, main, monkeypatch, capsys):
+    monkeypatch.setattr(tool("reproduce"), "make", lambda *_: pytest.fail("it trains"))
+    assert main("reproduce", "--json") == 2
+    assert "--json is for --dry-run" in capsys.readouterr().err
+    assert main("reproduce", "--json", "--dry-run") is None
+    assert capsys.readouterr().out == "[]\n"
+
+
+@pytest.mark.parametrize("where", ["nowhere/home.tar.gz", "."])
+def test_an_archive_that_cannot_be_written_is_told_before_the_minutes(
+    tool, main, monkeypatch, tmp_path, capsys, where
+):
+    monkeypatch.setattr(tool("within"), "train", lambda *_: pytest.fail("it trains"))
+    assert main("within", "--minutes", "1", "--pack", tmp_path / where) == 2
+    assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
+
+
+def unfinished(build: Path, size: int) -> None:
+    """A checkpoint of so many bytes."""
+    folder = build / PAPER / "runs" / "some"
+    folder.mkdir(parents=True)
+    (folder / "state.json").touch()
+    with (folder / "epoch-0001.npy").open("wb") as file:
+        file.truncate(size)
+
+
+def test_a_full_disk_leaves_no_half_of_an_archive(main, monkeypatch, tmp_path):
+    unfinished(tmp_path / "build" / "grid", 10)
+    archive = tmp_path / "home" / "home.tar.gz"
+    archive.parent.mkdir()
+    monkeypatch.setattr("tarfile.TarFile.addfile", disk_is_full)
+    told = main("within", "--minutes", "1", "--pack", archive, "--checkpoints")
+    assert told == f"{archive} was not packed: No space left on device."
+    assert not list(archive.parent.iterdir())
+
+
+@pytest.mark.parametrize("words", [(), ("--checkpoints",)])
+def test_packing_has_the_time_that_its_size_takes(tool, main, monkeypatch, tmp_path, words):
+    unfinished(tmp_path / "build" / "grid", 4 * 10**9)
+    ends = []
+    monkeypatch.setattr(tool("within"), "train", lambda *given: ends.append(given[3]) or 0)
+    monkeypatch.setattr(tool("within"), "pack", lambda *_: None)
+    started = time.monotonic()
+    assert main("within", "--minutes", "10", "--pack", tmp_path / "home.tar.gz", *words) is None
+    reserved = started + 600 - ends[0]
+    assert 90 < reserved < 150 if words else 5 < reserved < 15
+
+
+@pytest.mark.parametrize(("status", "ended"), [(1, "Something failed; see above."), (None, None)])
+def test_a_run_that_failed_is_a_failure_and_time_that_is_over_is_not(
+    tool, main, monkeypatch, capsys, status, ended
+):
+    within = tool("within")
+
+    def start(run, build, options):
+        process = SimpleNamespace(poll=lambda: status, returncode=status)
+        training = within.Training(run, process, Path(os.devnull), seconds=10**6)
+        training.look = lambda: True
+        return training
+
+    monkeypatch.setattr(within, "start", start)
+    monkeypatch.setattr(within, "stop", lambda training: None)
+    monkeypatch.setattr(within, "runs_to_make", lambda runs, build: runs)
+    told = main("within", "--minutes", "100", runs=[made_up("first")])
+    assert told == (ended and f"{ended} The same command tries it again.")
+    assert "1 left; the same command goes on." in capsys.readouterr().out
+
+
+def test_a_folder_of_checkpoints_may_have_an_apostrophe(project):
+    runs = "/tmp/nobody's runs"
+    words = ("--cores", "1", "--dry-run", "--printshellcmds", "runs", "--config", "seeds=3")
+    told = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words, f"runs={runs}"],
+        cwd=project,
+        env=environment(project),
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in told.stdout.splitlines() if "tools/train.py" in line]
+    assert lines, told.stdout + told.stderr
+    for line in lines:
+        words = shlex.split(line)
+        assert words[words.index("--runs") + 1] == runs

@@ -23,7 +23,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from execute import Failed, clock, execute, shown
+from execute import Failed, clock, end_as_by_ctrl_c, execute, shown
 from jobs import Busy, locked, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,11 +129,13 @@ def inputs_of(page: Page, profile: str) -> str:
 
 def is_current(page: Page, profile: str) -> bool:
     """Whether build/notebooks has the page as it would come out now."""
-    stamp = page.executed.with_suffix(".json")
-    if not (stamp.exists() and page.executed.exists() and sentinel_of(page, profile).exists()):
+    if not (page.executed.exists() and sentinel_of(page, profile).exists()):
         return False
-    expected = {"inputs": inputs_of(page, profile), "executed": fingerprint(page.executed)}
-    return json.loads(stamp.read_text()) == expected
+    try:
+        told = json.loads(page.executed.with_suffix(".json").read_text())
+    except (OSError, ValueError):  # none, or cut off by a full disk
+        return False
+    return told == {"inputs": inputs_of(page, profile), "executed": fingerprint(page.executed)}
 
 
 def sentinel_of(page: Page, profile: str) -> Path:
@@ -193,7 +194,9 @@ def chapter(page: Page, profile: str, progress: bool = True) -> None:
     running.replace(executed)
     running.with_suffix(".log").unlink(missing_ok=True)
     expected = {"inputs": inputs, "executed": fingerprint(executed)}
-    stamp.write_text(json.dumps(expected))
+    unfinished = stamp.with_suffix(".part")
+    unfinished.write_text(json.dumps(expected))
+    unfinished.replace(stamp)
     print(f"  {name}  executed in {clock(time.monotonic() - started)}", flush=True)
 
 
@@ -339,8 +342,7 @@ def book(profile: str) -> None:
 
 
 if __name__ == "__main__":
-    # Whoever stops this stops what it started, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     try:
         main()
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fer_utils.datasets import load
 from fer_utils.manifests import DataError
+from fer_utils.records import array_hash
 from fer_utils.training.checkpoints import write_atomically
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("out", type=Path, help="written last, and only where the data are right")
     options = parser.parse_args()
-    found = {"dataset": options.dataset, "images": None, "sources": {}}
+    found = {"dataset": options.dataset, "images": None, "sources": {}, "arrays": None}
     if options.dataset != "synthetic":  # drawn by each run
         # Finding faces takes a minute, and each run does it with the options it wants.
         how = {"crop": "centre"} if options.dataset == "ckplus" else {}
@@ -27,6 +28,8 @@ def main() -> None:
         except DataError as error:
             sys.exit(f"  {options.dataset}: {error}")
         found |= {"images": len(data), "sources": data.hashes}
+        if not how:  # what a record has of its data before any preprocessing
+            found["arrays"] = array_hash(data.images, data.labels)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out, json.dumps(found).encode())
     print(f"  {options.dataset}  checked", flush=True)

@@ -120,6 +120,19 @@ def _run(command: list[str], log_path: Path, threads: int, progress: str | None)
     return process.returncode, log_path.read_text(errors="replace")
 
 
+def end_as_by_ctrl_c() -> None:
+    """For a main: whoever stops it, or closes its terminal, stops what it started, too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _hang_up)
+
+
+def _hang_up(number: int, _) -> None:
+    # A shell passes on what the terminal has sent already, into the midst of the stopping.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def die_with_parent() -> None:
     """For a child before it starts its program: whoever is killed takes what it started along.
 

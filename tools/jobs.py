@@ -32,28 +32,39 @@ def locked(path: Path, what: str) -> Iterator[None]:
         Busy: somebody else holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    stop = path.with_suffix(".stop")
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            who = file.read().strip()
             raise Busy(
-                f"Another {what} is at work in this folder (process {who}): wait until it has "
-                "finished, or stop it."
+                f"Another {what} is at work in this folder ({_who(file.read().strip(), stop)}): "
+                "wait until it has finished, or stop it."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         os.set_inheritable(file.fileno(), True)
-        HELD.append(file.fileno())
+        HELD[file.fileno()] = stop
         try:
             yield
         finally:
-            HELD.remove(file.fileno())
+            del HELD[file.fileno()]
+            stop.unlink(missing_ok=True)
 
 
-HELD: list[int] = []
+HELD: dict[int, Path] = {}  # locks, each with the file that tells how to stop its Snakemake
+
+
+def _who(process: str, stop: Path) -> str:
+    """What holds a lock: a process, or the Snakemake of one that was killed."""
+    with suppress(OSError, ValueError):
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return f"left behind by process {process}; this stops it: {stop.read_text()}"
+    return f"process {process}"
 
 
 def snakemake(
@@ -91,11 +102,13 @@ def snakemake(
             stderr=log,
             cwd=ROOT,
             env=environment,
-            pass_fds=HELD,
+            pass_fds=tuple(HELD),
             process_group=0,  # whole, so that an interrupt reaches every job once
             preexec_fn=die_with_parent,
         )
         try:
+            for stop in HELD.values():
+                stop.write_text(f"kill {'-INT ' if profile else '-- -'}{process.pid}")
             while process.poll() is None:
                 time.sleep(0.2)
                 if time.monotonic() - spoke > every:
@@ -104,16 +117,27 @@ def snakemake(
                     at_work = [f"{_name(path)} ({_how_far(path)})" for path in logs(running)]
                     show(f"{clock(spoke - started)}  {done}{', '.join(at_work)}")
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            _stop(process, profile)
             raise
     show("")
     if process.returncode:
         print(f"  Snakemake's own account: {shown(LOG)}", file=sys.stderr)
     return process.returncode
+
+
+def _stop(process: subprocess.Popen, profile: str | None) -> None:
+    """End Snakemake and its jobs, be they here or on a cluster."""
+    if profile:
+        # Only this makes it cancel what it has sent off; at SIGTERM it waits for that to finish.
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(90)
+            return
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def logs(running: Path) -> list[Path]:

@@ -11,13 +11,14 @@ import argparse
 import fcntl
 import importlib
 import json
-import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+
+from execute import end_as_by_ctrl_c
 
 from fer_utils import experiments
 from fer_utils.pixel_csv import cache_folder
@@ -93,7 +94,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     try:
         main()
     except KeyboardInterrupt:

@@ -10,17 +10,18 @@ Interrupted at any moment, the same command goes on from the last whole epoch of
 
 import argparse
 import json
-import signal
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
 import build_book
-from execute import ROOT
+from execute import ROOT, end_as_by_ctrl_c
 from jobs import Busy, cores, locked, snakemake
+from train import sentence
 
-from fer_utils import grid
+from fer_utils import grid, records
 from fer_utils.cli import table
 
 
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--profile", help="a folder of Snakemake options, for a cluster")
     parser.add_argument("--no-book", action="store_true", help="stop when the runs are made")
     options = parser.parse_args()
+    if options.json and not options.dry_run:
+        parser.error("--json is for --dry-run")
     words = {key: getattr(options, key) for key in ("paper", "table", "seeds", "only")}
     try:
         runs = grid.chosen(**words, smoke=options.smoke)
@@ -51,14 +54,32 @@ def main() -> None:
             )
             return
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
+            if check_data(runs):
+                runs = grid.chosen(**words, smoke=options.smoke)
             failed = make(runs, options, words)
-    except (grid.GridError, Busy) as error:
-        sys.exit(str(error))
-    if not options.no_book:
-        with locked(ROOT / "build" / "book.lock", "make book"):
-            build_book.book("smoke")
+        if failed:  # before the book, which may fail for itself
+            told = "Some runs were not made; see above. The same command tries them again."
+            print(told, file=sys.stderr, flush=True)
+        if not options.no_book:
+            with locked(ROOT / "build" / "book.lock", "make book"):
+                build_book.book("smoke")
+    except (grid.GridError, records.RecordError, Busy, OSError) as error:
+        sys.exit(sentence(error))
     if failed:
-        sys.exit("Some runs were not made; see above. The same command tries them again.")
+        sys.exit(1)
+
+
+def check_data(runs: list[grid.Run]) -> bool:
+    """Look at files that no check has seen: records may be of other data. Whether any were new.
+
+    What is wrong with them is said by the check of the workflow, if a run is to be made of them.
+    """
+    sets = {run.dataset for run in runs if run.state == "recorded" and grid.data_key(run.dataset)}
+    new = [name for name in sorted(sets) if not grid.checked_data(name).exists()]
+    for name in new:
+        command = [sys.executable, str(ROOT / "tools" / "check_data.py"), name]
+        subprocess.run([*command, grid.checked_data(name)], capture_output=True, check=False)
+    return bool(new)
 
 
 def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
@@ -67,6 +88,8 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     to_do = grid.to_make(runs, options.hours)
     if not to_do:
         return 0
+    for run in to_do:  # of a run whose record is gone
+        grid.done_file(run).unlink(missing_ok=True)
     given = {**words, "hours": options.hours, "gpu": options.gpu or None}
     given["smoke"] = "true" if options.smoke else None
     given["checks"] = None if options.profile else 0  # a wrong file is told once
@@ -207,7 +230,7 @@ def told(seconds: float | None) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     try:
         main()
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ editable install name their folder), start from an empty .venv.
 Standard library only: this runs before anything is installed.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -13,6 +14,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +25,7 @@ LOCK = ROOT / "requirements.lock"
 DONE = VENV / "set-up.done"
 UNFINISHED = VENV / "set-up.unfinished"
 LOG = VENV / "set-up.log"
+TURN = ROOT / "build" / "set-up.lock"  # not in .venv, which is emptied
 
 ENVIRONMENT = {
     **os.environ,
@@ -140,6 +144,19 @@ def make_cv2_importable() -> None:
         sys.exit("Set-up failed: OpenCV cannot be imported, not even without its windows.")
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait for another set-up in this folder: each would empty .venv under the other."""
+    TURN.parent.mkdir(exist_ok=True)
+    with TURN.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Waiting for another set-up of .venv to end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def main() -> None:
     wanted = fingerprint()
     if VENV.is_symlink() and DONE.exists() and folder_of_done() != str(ROOT):
@@ -170,9 +187,12 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Whoever stops this stops what it started, too.
+    # Whoever stops this, or closes its terminal, stops what it started, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
-        main()
+        with turn():
+            main()
     except KeyboardInterrupt:
         sys.exit("\nSet-up interrupted; the next call starts it again.")

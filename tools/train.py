@@ -17,18 +17,36 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from execute import ROOT, Failed, execute, shown
+from execute import ROOT, Failed, end_as_by_ctrl_c, execute, shown
 
 from fer_utils import grid, provenance, records
 from fer_utils.grid.inputs import other_versions
 from fer_utils.training.checkpoints import write_atomically
 
 
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Let what a full disk or a record that cannot be read raises be `Failed`."""
+    try:
+        yield
+    except (OSError, records.RecordError) as error:
+        raise Failed(sentence(error)) from None
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, without its number and with the file only where it names one."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + ("" if error.filename is None else f": {error.filename}")
+    return str(error)
+
+
+@in_a_sentence()
 def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> dict:
     """Execute a run's chapter and keep its record.
 
@@ -80,15 +98,11 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
                 raise refused
             record = with_energy(read_record(run, Path(told["record"])), energy)
             note = keep(record, work / "records", results)
-        except (Failed, OSError, records.RecordError) as failure:
+        except (Failed, OSError, records.RecordError):
             for name in ("running.ipynb", "running.log"):
                 if (folder / name).exists():
                     (folder / name).replace(folder / name.replace("running", "failed"))
             shutil.rmtree(work)
-            if isinstance(failure, OSError):
-                raise Failed(f"{failure.strerror}: {failure.filename}") from None
-            if isinstance(failure, records.RecordError):
-                raise Failed(str(failure)) from None
             raise
         running.replace(folder / "notebook.ipynb")
         done = {
@@ -168,14 +182,21 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
             note = f"{told}, {note}, is replaced; git has it"
         elif first.metrics != record.metrics:
             return f"{told}, stays"
-    for path in beside(folder / record.paper):
-        copy = results / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(copy, path.read_bytes())
-    if note:  # the record first: one that can be read is whole
-        there.unlink()
-        there.with_suffix(".npz").unlink(missing_ok=True)
-    records.write(record, probabilities, labels, results)  # last: with it the run counts as made
+    copies = [there.with_suffix(".npz")]
+    try:
+        for path in beside(folder / record.paper):
+            copies.append(results / path.relative_to(folder))
+            copies[-1].parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(copies[-1], path.read_bytes())
+        if note:  # the record first: one that can be read is whole
+            there.unlink()
+            there.with_suffix(".npz").unlink(missing_ok=True)
+        # Last: with it the run counts as made.
+        records.write(record, probabilities, labels, results)
+    finally:
+        if not there.exists():  # the disk was full: these belong to no record
+            for path in copies:
+                path.unlink(missing_ok=True)
     return note
 
 
@@ -224,7 +245,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     try:
         main()
     except KeyboardInterrupt:

@@ -7,7 +7,8 @@ after a whole epoch and goes on from there when the same command is given again,
 the archive of `--checkpoints` was unpacked. A GPU is used where one is seen.
 At home:
 
-    tar xzf home.tar.gz --skip-old-files        in the project's folder
+    tar xzf home.tar.gz --exclude=build --skip-old-files        in the project's folder
+    tar xzf home.tar.gz --exclude=results
 """
 
 import argparse
@@ -21,13 +22,14 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from execute import ROOT, die_with_parent, how_far
+from execute import ROOT, die_with_parent, end_as_by_ctrl_c, how_far
 from jobs import Busy, locked
-from train import beside
+from train import beside, sentence
 
-from fer_utils import grid
+from fer_utils import grid, records
 
 ENOUGH = 60  # seconds that have to be left for a run to be started at all
+PACKED_A_SECOND = 35e6  # bytes; weights, at gzip's usual level, were 38e6 on one core
 
 
 @dataclass
@@ -77,19 +79,29 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, help="archive of all records that were made here")
     parser.add_argument("--checkpoints", action="store_true", help="pack unfinished runs, too")
     options = parser.parse_args()
-    deadline = time.monotonic() + 60 * options.minutes - (10 if options.pack else 0)
+    if options.pack and (options.pack.is_dir() or not os.access(options.pack.parent, os.W_OK)):
+        parser.error(f"--pack: {options.pack} cannot be written")
+    deadline = time.monotonic() + 60 * options.minutes
+    failed: set[str] = set()
     build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
     try:
         words = (options.paper, options.table, options.seeds, options.smoke)
         runs = grid.chosen(*words, only=" ".join(options.only))
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
-            left = train(runs_to_make(runs, build), build, options, deadline)
-    except (grid.GridError, Busy) as error:
-        sys.exit(str(error))
-    if options.pack:
-        pack(options.pack, build, results_of(options), options.checkpoints)
+            if options.pack:
+                deadline -= seconds_to_pack(build, options)
+            left = train(runs_to_make(runs, build), build, options, deadline, failed)
+    except (grid.GridError, records.RecordError, Busy, OSError) as error:
+        sys.exit(sentence(error))
     if left:
         print(f"{left} left; the same command goes on.", flush=True)
+    if options.pack:
+        try:
+            pack(options.pack, build, results_of(options), options.checkpoints)
+        except OSError as error:
+            sys.exit(f"{options.pack} was not packed: {sentence(error)}.")
+    if failed:
+        sys.exit("Something failed; see above. The same command tries it again.")
 
 
 def runs_to_make(runs: list[grid.Run], build: Path) -> list[grid.Run]:
@@ -103,9 +115,21 @@ def results_of(options: argparse.Namespace) -> Path:
 
 
 def train(
-    waiting: list[grid.Run], build: Path, options: argparse.Namespace, deadline: float
+    waiting: list[grid.Run],
+    build: Path,
+    options: argparse.Namespace,
+    deadline: float,
+    failed: set[str] | None = None,
 ) -> int:
-    """Make runs until the time is up; how many are left."""
+    """Make runs until the time is up; how many are left.
+
+    Args:
+        waiting: each after the run whose weights it starts from.
+        build, options: where and how.
+        deadline: as `time.monotonic` tells it.
+        failed: grows by the names of what failed; what is stopped or not started has not.
+    """
+    failed = set() if failed is None else failed
     active: list[Training] = []
     stopped = 0
     lost: set[str] = set()  # whose weights there will not be
@@ -132,6 +156,7 @@ def train(
                     active.remove(training)
                     if training.process.returncode:
                         lost.add(training.run.name)
+                        failed.add(training.run.name)
                         stopped += isinstance(training.run, grid.Run)
                     continue
                 time_left = deadline - time.monotonic()
@@ -222,9 +247,13 @@ def stop(training: Training) -> None:
         training.process.wait()
 
 
-def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
-    """One archive with the records made here, as they lie below the project's folder."""
-    done = {path.parent: json.loads(path.read_text()) for path in build.glob("*/*/done.json")}
+def made_here(build: Path) -> dict[Path, dict]:
+    """What done.json says, by the folder of the run."""
+    return {path.parent: json.loads(path.read_text()) for path in build.glob("*/*/done.json")}
+
+
+def to_pack(done: dict[Path, dict], build: Path, results: Path, checkpoints: bool) -> list[Path]:
+    """Files of the records made here and, where asked for, folders of unfinished runs."""
     files = []
     for folder, told in done.items():
         record = results / folder.parent.name / f"{told['run']}.json"
@@ -236,17 +265,33 @@ def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
         for folder in build.glob("*/runs/*"):
             if folder.name not in finished and (folder / "state.json").exists():
                 files.append(folder)
+    return files
+
+
+def seconds_to_pack(build: Path, options: argparse.Namespace) -> float:
+    """For what is there, and ten seconds for what each of the trainings will leave."""
+    found = to_pack(made_here(build), build, results_of(options), options.checkpoints)
+    size = sum(file.stat().st_size for path in found for file in (path, *path.rglob("*")))
+    return 10 * options.at_once + size / PACKED_A_SECOND
+
+
+def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
+    """One archive with the records made here, as they lie below the project's folder."""
+    done = made_here(build)
     unfinished = archive.with_name(f".{archive.name}.part")
-    with tarfile.open(unfinished, "w:gz") as packed:
-        for path in files:
-            packed.add(path, path.relative_to(ROOT))
-    unfinished.replace(archive)
+    try:
+        with tarfile.open(unfinished, "w:gz") as packed:
+            for path in to_pack(done, build, results, checkpoints):
+                packed.add(path, path.relative_to(ROOT))
+        unfinished.replace(archive)
+    finally:
+        unfinished.unlink(missing_ok=True)
     size = archive.stat().st_size / 2**20
     print(f"{archive}: {len(done)} runs, {size:.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     try:
         main()
     except KeyboardInterrupt:

@@ -532,8 +532,13 @@ def flat(found: Comparison) -> dict:
     }
 
 
-def findings(found: Sequence[Finding]) -> HTML:
-    """The findings of an audit, a card each: claim, test, result, how sure, what it means."""
+def findings(found: Sequence[Finding], named: bool = False) -> HTML:
+    """The findings of an audit, a card each: claim, test, result, how sure, what it means.
+
+    Args:
+        found: of any papers.
+        named: each card has its paper's name.
+    """
     cards = []
     for finding in found:
         lines = {
@@ -549,8 +554,9 @@ def findings(found: Sequence[Finding]) -> HTML:
             told["Result"] += f"<ul>{listed}</ul>"
         rows = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in told.items())
         sure = finding.confidence
+        title = f"{finding.paper}: {finding.kind}" if named else finding.kind
         cards.append(
-            f'<div class="finding" data-confidence="{sure}"><p><strong>{escape(finding.kind)}'
+            f'<div class="finding" data-confidence="{sure}"><p><strong>{escape(title)}'
             f'</strong> <span class="confidence">{sure}</span></p><dl>{rows}</dl></div>'
         )
     return HTML("".join(cards))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML, Markdown
@@ -11,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from fer_utils import metrics
 from fer_utils.display.cells import NO_RUN, interval, note, table
 from fer_utils.estimates import Estimate, estimate
-from fer_utils.records import RunRecord, read_probabilities
+from fer_utils.records import RESULTS, RunRecord, read_probabilities
 
 
 def scores(run: RunRecord, part: str = "test") -> HTML:
@@ -170,6 +171,40 @@ def parts_and_figures(
     classes = len(runs[0].data.classes)
     nothing = f"{100 * (classes - 1) / classes:.1f}"
     return table(rows, f"A network that gives no expression one half has {nothing} element-wise")
+
+
+def outputs_above_one_half(
+    runs: Sequence[RunRecord], fields: Sequence[str], folder: Path = RESULTS
+) -> HTML | Markdown:
+    """Recall, precision and accuracy of the test part counted over all K outputs of every image.
+
+    So Keras' metrics of these names count: an output is positive above one half. In percent, means
+    over seeds.
+
+    Args:
+        runs: records that keep their probabilities; those that agree in `fields` stand in one line.
+        fields: parameters that the lines name.
+        folder: where the probabilities are.
+    """
+    groups: dict[tuple, list[np.ndarray]] = {}
+    for run in runs:
+        if run.probabilities:
+            probabilities, labels = read_probabilities(run, folder)
+            said, true = probabilities > 0.5, np.eye(probabilities.shape[1], dtype=bool)[labels]
+            right = (said & true).sum()
+            scores = (right / true.sum(), right / max(said.sum(), 1), (said == true).mean())
+            values = tuple(run.parameters.get(field) for field in fields)
+            groups.setdefault(values, []).append(100 * np.array(scores))
+    if not groups:
+        return note(NO_RUN)
+    names = ("Recall", "Precision", "Element-wise accuracy")
+    rows = [
+        dict(zip((field.capitalize() for field in fields), values, strict=True))
+        | {"Seeds": len(scores)}
+        | {name: f"{mean:.2f}" for name, mean in zip(names, np.mean(scores, axis=0), strict=True)}
+        for values, scores in groups.items()
+    ]
+    return table(rows)
 
 
 def reached(runs: Sequence[RunRecord], fields: Sequence[str], printed: float) -> Markdown:

@@ -45,23 +45,27 @@ class Recorded:
         ]
         reasons = [self._reason(run, row) for row in matching]
         if "" in reasons:
-            found = matching[reasons.index("")]["run"]
+            current = [row for row, why in zip(matching, reasons, strict=True) if not why]
+            found = max(current, key=lambda row: row["created"])["run"]
             return replace(run, state="recorded", why=found)
-        if done_file(run, self.root).exists():
+        if done_file(run, self.root).exists() and not self._lost(run):
             return replace(run, state="done", why="run here; its record is in build/grid")
         if run.dataset != "synthetic" and data_key(run.dataset) is None:
             return replace(run, state="absent", why=f"{run.dataset} is not under FER_DATA")
         return replace(run, state="to run", why=reasons[-1] if reasons else "no record")
+
+    def _lost(self, run: Run) -> bool:
+        """Whether a run was made here and its record is gone since."""
+        made = json.loads(done_file(run, self.root).read_text()).get("run")
+        return all(row["run"] != made for row in self.rows)
 
     def _reason(self, run: Run, row: dict) -> str:
         """Why a record is not the run's any more; empty where it is."""
         if row["run"] in self.stale:
             return "its code or data have changed"
         checked = checked_data(run.dataset, self.root)
-        if checked.exists():
-            sources = json.loads(checked.read_text())["sources"]
-            if sources and sources != row["sources"]:
-                return "its data have changed"
+        if checked.exists() and _other_data(json.loads(checked.read_text()), row):
+            return "its data have changed"
         framework = read_chapter(run.paper, self.root).framework
         return other_versions(row["device"], row["versions"], versions(framework), framework)
 
@@ -78,7 +82,10 @@ class Recorded:
         alike = [
             row
             for row in self.rows
-            if row["paper"] == run.paper and row["training"] and row["trained_on"]
+            if row["paper"] == run.paper
+            and row["training"]
+            and row["trained_on"]
+            and row["device"].get("kind") == "cpu"  # what is expected is said of a core
         ]
         if alike:
 
@@ -98,6 +105,15 @@ class Recorded:
         if rate and images and complete.get("epochs"):
             return images * complete["epochs"] / rate
         return None
+
+
+def _other_data(checked: dict, row: dict) -> bool:
+    """Whether a record's data are not those that a check found: the same arrays may come from
+    other files; where the check has none, files are compared.
+    """
+    if arrays := checked.get("arrays"):
+        return arrays != (row["loaded"] or row["data"])
+    return bool(checked["sources"]) and checked["sources"] != row["sources"]
 
 
 def _speed(paper: str, fields: dict) -> Speed | None:
