@@ -182,12 +182,12 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
             note = f"{told}, {note}, is replaced; git has it"
         elif first.metrics != record.metrics:
             return f"{told}, stays"
-    copies = [there.with_suffix(".npz")]
+    copies = {path: results / path.relative_to(folder) for path in beside(folder / record.paper)}
+    new = [there.with_suffix(".npz"), *(copy for copy in copies.values() if not copy.exists())]
     try:
-        for path in beside(folder / record.paper):
-            copies.append(results / path.relative_to(folder))
-            copies[-1].parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(copies[-1], path.read_bytes())
+        for path, copy in copies.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(copy, path.read_bytes())
         if note:  # the record first: one that can be read is whole
             there.unlink()
             there.with_suffix(".npz").unlink(missing_ok=True)
@@ -195,7 +195,7 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
         records.write(record, probabilities, labels, results)
     finally:
         if not there.exists():  # the disk was full: these belong to no record
-            for path in copies:
+            for path in new:
                 path.unlink(missing_ok=True)
     return note
 
