@@ -408,6 +408,25 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
         assert comparison.judge(found.cell, ours)[0] == "not reproduced", rule
 
 
+def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
+    assert "makes MobileNet worse, in accuracy and in mean recall" in " ".join(
+        load_published("nouisser2023").report.believe.split()
+    )
+    every = comparison.select(records.read_all("nouisser2023"), {}, records.KEPT)
+    balanced, not_balanced = (
+        comparison.select(
+            every, {"variant": "mobilenet", "faces": "hog", "balancing": way}, records.KEPT
+        )
+        for way in ("train", "none")
+    )
+    assert differences.of_runs(balanced, not_balanced).low > 0
+    means = [
+        np.mean([run.metrics["test"]["balanced_accuracy"] for run in runs])
+        for runs in (balanced, not_balanced)
+    ]
+    assert means[0] < means[1]
+
+
 def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     believe = load_published("rahman2021").report.believe
     cells = {found.cell.id: found for found in comparison.compare("rahman2021")}
@@ -421,6 +440,7 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
         ("table5-1-accuracy-20", "inconclusive"),
         ("table5-1-accuracy-30", "inconclusive"),
         ("table5-2-accuracy-20", "exceeded"),
+        ("table5-2-accuracy-30", "exceeded"),
         ("table5-3-accuracy-20", "exceeded"),
     ):
         found = cells[name]
@@ -437,3 +457,9 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     for fusion in (layer, vote):
         assert differences.of_runs(resnet18, fusion).low > 5
         assert differences.of_runs(vgg19, fusion).low < 0 < differences.of_runs(vgg19, fusion).high
+    assert "after 30 the vote does, by little" in believe
+    vgg19, vote = (
+        comparison.select(records.read_all("rahman2021"), {"model": model, "epochs": 30})
+        for model in ("vgg19_bn", "fusion_vote")
+    )
+    assert 0 < differences.of_runs(vgg19, vote).low < 1
