@@ -241,23 +241,33 @@ def test_two_workflows_at_once_are_one_too_many(project, run, tmp_path):
     assert here.files() == sorted(name for place in alone for name in place.files())
 
 
+# With a job, and at SIGTERM it waits for that, as the real one.
+SNAKEMAKE = """
+import signal, subprocess
+signal.signal(signal.SIGTERM, lambda *_: None)
+subprocess.run(["sleep", "600"])
+"""
+
+
 @pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
-def test_a_workflow_whose_terminal_is_closed_or_that_is_killed_can_be_stopped(project, run, how):
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
+def test_what_a_closed_terminal_or_a_kill_leaves_at_work_can_be_stopped(tmp_path, how):
     """A kill leaves Snakemake with the lock, and who comes next is told how to end it."""
-    shutil.rmtree(project / "build" / "grid" / PAPER, ignore_errors=True)
-    words = ("--seeds", "0", "--only", run["name"], "--table", "Table 1", "--no-book")
-    first = start(project, "reproduce", *words, EPOCH_SECONDS="600")
+    project = tiny_project.make(tmp_path / "project")
+    (project / "snakemake.py").write_text(SNAKEMAKE)
+    chapter = project / "notebooks" / f"{PAPER}.ipynb"
+    shutil.copy(chapter, chapter.with_name("second.ipynb"))  # one alone needs no Snakemake
+    first = start(project, "build_book")
     try:
-        deadline = time.monotonic() + 600
-        while "ipykernel_launcher" not in str(at_work_in(project)):
+        deadline = time.monotonic() + 300
+        while "sleep" not in str(at_work_in(project)):
             assert first.poll() is None, first.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         first.send_signal(how)
         first.wait(60)
         if how == signal.SIGKILL:
-            second = call(project, "reproduce", *words)
+            second = call(project, "build_book")
             command = re.search(r"by process \d+; this stops it: (.+)\):", second.stderr)
             assert command, second.stderr
             subprocess.run(["bash", "-c", command[1]], check=True)
