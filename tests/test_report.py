@@ -174,23 +174,10 @@ def test_images_are_those_that_the_recorded_runs_used(make_record):
 
     kept = [
         used("one-0", votes, 28559, protocol="official"),
-        used(
-            "two-0",
-            "ck48",
-            600,
-            protocol="subject_kfold",
-            fold=0,
-            sizes={"train": 705, "test": 198},
-        ),
-        used(
-            "three-0",
-            "ck48",
-            620,
-            protocol="subject_kfold",
-            fold=1,
-            sizes={"train": 708, "test": 195},
-        ),
     ]
+    for fold, (train, test, balanced) in enumerate([(705, 198, 600), (708, 195, 620)]):
+        by_subject = {"protocol": "subject_kfold", "sizes": {"train": train, "test": test}}
+        kept.append(used(f"two-{fold}", "ck48", balanced, fold=fold, **by_subject))
     told = words(report.data(plan, kept))
     assert "train 25,060, val 3,199, test 3,153" in told  # of the manifest
     assert "official: train 28,559, val 3,579, test 3,573" in told
