@@ -350,7 +350,7 @@ def made_up(name: str, *first: str) -> grid.Run:
 
 @pytest.fixture
 def pretend(tool, monkeypatch):
-    """Let within.py start nothing: a run ends with its status of those given; None: it never does."""
+    """Let within.py start nothing: a run ends with its status of those given, at None never."""
     within = tool("within")
 
     def pretend(ends: dict[str, int | None]) -> list[str]:
