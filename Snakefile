@@ -2,7 +2,7 @@
 #
 #   make book, make reproduce     what most want; they call this file with a line of progress
 #   snakemake -n reproduce        the runs that would be made
-#   snakemake --profile workflow/profiles/slurm reproduce
+#   tools/reproduce.py --profile workflow/profiles/slurm   on a cluster; see the profile
 #
 # Which runs there are stands in data_manifests/published and is read by fer_utils/grid; tools/ has
 # the steps. A run's files carry a hash of its code, parameters, data and versions in their name, so
