@@ -613,6 +613,9 @@ class PublishedPaper(_Model):
     """What a paper printed, cell by cell, with the margins fixed before our runs."""
 
     paper: str = Field(description="key in the book's bibliography")
+    bibtex: str | None = Field(
+        None, description="its entry in the book's bibliography, under that key"
+    )
     title: str
     authors: tuple[str, ...]
     year: int
@@ -639,6 +642,12 @@ class PublishedPaper(_Model):
     def cells(self) -> tuple[PublishedCell, ...]:
         """Every cell of every table, in printed order."""
         return tuple(cell for table in self.tables for cell in table.cells)
+
+    @model_validator(mode="after")
+    def _bibtex_is_of_the_paper(self) -> PublishedPaper:
+        if self.bibtex and not re.match(rf"\s*@\w+\{{{re.escape(self.paper)},", self.bibtex):
+            raise ValueError(f"bibtex: not an entry that begins like @article{{{self.paper},")
+        return self
 
     @model_validator(mode="after")
     def _balances_have_another_network(self) -> PublishedPaper:

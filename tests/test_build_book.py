@@ -1,6 +1,7 @@
 """No failed chapter reaches the book, and nothing is done twice: tools/build_book.py on a copy."""
 
 import errno
+import re
 import shutil
 import subprocess
 import sys
@@ -180,6 +181,18 @@ def test_a_template_makes_a_page_for_each_paper_that_has_a_chapter(project, pape
     assert not (html / "report-later2022.html").exists()
     # The template itself stays as it is.
     assert "{{ paper }}" in (project / "notebooks/report.ipynb").read_text()
+
+
+def test_a_chapter_cites_its_paper_by_the_entry_in_the_published_file(project, papers):
+    entry = "@misc{one2020, author = {Doe, Jo}, title = {On one}, year = {2020}}"
+    with (papers / "one2020.yaml").open("a") as published:
+        published.write(f"bibtex: |\n  {entry}\n")
+    write_chapter(project, "1", RECORD, name="one2020", title="One\n\nBy {cite:t}`one2020`")
+    done = build(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = project / "build/book/_build/html"
+    assert re.search("By.{,300}Doe", (html / "chapters/one2020.html").read_text())
+    assert "On one" in (html / "references.html").read_text()
 
 
 def test_a_page_of_a_template_is_made_again_when_its_own_paper_changes(project, papers):

@@ -146,6 +146,14 @@ def paper(*cells):
     )
 
 
+def test_a_bibliography_entry_has_the_key_of_its_paper():
+    read = paper().model_dump()
+    entry = "@article{someone2023,\n  title = {A title},\n}\n"
+    assert PublishedPaper.model_validate(read | {"bibtex": entry}).bibtex == entry
+    with pytest.raises(ValueError, match="begins like @article"):
+        PublishedPaper.model_validate(read | {"bibtex": entry.replace("2023", "2032")})
+
+
 def test_a_published_cell_reads_back():
     (read,) = paper(cell(n_test=[{"n": 3589, "note": "PrivateTest"}])).cells
     assert (read.value, read.margin, read.n_test[0].n) == (65.32, 2.0, 3589)

@@ -93,7 +93,11 @@ def pages() -> list[Page]:
 
 
 def papers() -> list[str]:
-    return sorted(path.stem for path in (ROOT / "data_manifests" / "published").glob("*.yaml"))
+    return [path.stem for path in published_files()]
+
+
+def published_files() -> list[Path]:
+    return sorted((ROOT / "data_manifests" / "published").glob("*.yaml"))
 
 
 def parameters_of(notebook: Path) -> set[str]:
@@ -247,6 +251,12 @@ def source_of(page: Page, profile: str) -> str:
     return json.dumps(notebook)
 
 
+def bibliography() -> str:
+    """The entries of all papers, as their published files have them."""
+    published = (yaml.safe_load(path.read_text(encoding="utf8")) for path in published_files())
+    return "\n".join(paper.get("bibtex", "") for paper in published)
+
+
 def assemble(executed: list[Page], source: Path, profile: str) -> None:
     """Lay out what Jupyter Book is given, and refuse a table of contents that does not match."""
     shutil.rmtree(source, ignore_errors=True)
@@ -255,6 +265,7 @@ def assemble(executed: list[Page], source: Path, profile: str) -> None:
     for page in executed:
         path = source / "chapters" / page.executed.name
         path.write_text(source_of(page, profile), encoding="utf8")
+    (source / "papers.bib").write_text(bibliography(), encoding="utf8")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, source)
 
