@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from fer_utils import audit, comparison, differences
 from fer_utils.comparison import Comparison, Verdict
 from fer_utils.differences import Difference
@@ -23,6 +25,7 @@ from fer_utils.manifests import (
     Claim,
     Highest,
     Improvement,
+    LaterEpochs,
     PublishedPaper,
     Recognised,
     load_manifest,
@@ -120,6 +123,8 @@ def _on_runs(
             return _untold(own) or _all_above(own, claim.number)
         case BetterRecognised():
             return _untold(own) or _better_recognised(claim, own[0], known)
+        case LaterEpochs():
+            return _untold(own) or _later_epochs(claim, own[0], known)
         case Balance():
             return _untold(own) or _balance(claim, own[0], known)
     return None
@@ -312,6 +317,49 @@ def _wider(found: Estimate, times: float) -> Estimate:
     return replace(found, standard_error=times * found.standard_error)
 
 
+def _later_epochs(claim: LaterEpochs, result: Comparison, known: Known) -> tuple[Verdict, str]:
+    """The curves of our runs, each by itself; those of other protocols are told and not judged."""
+    verdict, sentence = _curves(claim, known.of(result.ours))
+    for label, fields in result.cell.also.items():
+        if _other_protocol(result, fields) and label in result.also:
+            told = _curves(claim, known.of(result.also[label]))[1]
+            sentence += f" {_capital(label)}: {told[0].lower()}{told[1:]}"
+    return verdict, sentence
+
+
+def _curves(claim: LaterEpochs, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
+    if not runs:
+        return "not attempted", "The runs are not at hand."
+    (start, end), (first, last) = claim.earlier, claim.later
+    if any(len(run.history[claim.curve]) < last for run in runs):
+        return "not comparable", f"A run of ours ended before epoch {last}."
+    points = "accuracy" in claim.curve
+    unit, form = (" points", "+.2f") if points else ("", "+.4f")
+    figure = np.mean if claim.of == "mean" else np.std
+
+    def moved(run: RunRecord) -> float:
+        curve = np.multiply(run.history[claim.curve], 100 if points else 1)
+        return float(figure(curve[first - 1 : last]) - figure(curve[start - 1 : end]))
+
+    curve = claim.curve.replace("val_", "validation ")
+    what = (
+        f"{_capital(claim.of)} of the {curve} over epochs {first} to {last} minus that over "
+        f"epochs {start} to {end}"
+    )
+    each = [moved(run) for run in runs]
+    if len(each) == 1:
+        return "inconclusive", f"{what}: {each[0]:{form}}{unit} in one run, so without an interval."
+    found = differences.of_values(each)
+    told = f"{found.mean:{form}}{unit}, {found.low:{form}} to {found.high:{form}}"
+    as_said = [end if claim.moves == "up" else -end for end in (found.low, found.high)]
+    verdict = "inconclusive"
+    if min(as_said) > 0:
+        verdict = "reproduced"
+    elif max(as_said) < 0:
+        verdict = "not reproduced"
+    return verdict, f"{what}, {len(each)} runs: {told}."
+
+
 def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict, str]:
     """Whether a network computes less than another and loses no more than the margin."""
     other = result.also.get(claim.against)
@@ -380,7 +428,7 @@ def _is_about(outcome: audit.Outcome, claim: Claim) -> bool:
 
 def _silent(claim: Claim) -> bool:
     """Whether no printed number can tell of a claim, so that nothing is to be said of them."""
-    return isinstance(claim, BetterRecognised | Balance)
+    return isinstance(claim, BetterRecognised | LaterEpochs | Balance)
 
 
 def place(found: Comparison) -> str:

@@ -102,6 +102,15 @@ def of_runs(
     return _over_seeds(means, max(errors))
 
 
+def of_values(values: Sequence[float]) -> Difference:
+    """From a difference a run, each measured by itself and in the same unit.
+
+    Args:
+        values: one a run, of two runs or more.
+    """
+    return _difference(float(np.mean(values)), float(stats.sem(values)), len(values) - 1)
+
+
 def comparable(
     before: Sequence[RunRecord], after: Sequence[RunRecord]
 ) -> tuple[list[RunRecord], list[RunRecord]]:

@@ -493,6 +493,22 @@ class BetterRecognised(_Claim):
         return (self.result,)
 
 
+class LaterEpochs(_Claim):
+    """What a picture of accuracy or loss shows: later epochs differ from earlier ones."""
+
+    kind: Literal["later epochs"]
+    result: Slug = Field(description="the accuracy whose runs tell")
+    curve: Literal["accuracy", "loss", "val_accuracy", "val_loss"]
+    of: Literal["mean", "spread"] = Field(description="spread: the standard deviation over epochs")
+    earlier: tuple[int, int] = Field(description="first and last epoch, counted from 1")
+    later: tuple[int, int]
+    moves: Literal["up", "down"]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.result,)
+
+
 class Balance(_Claim):
     """A network computes less than another and is about as accurate, by how much is not told."""
 
@@ -515,6 +531,7 @@ Claim = Annotated[
     | AllAbove
     | Recognised
     | BetterRecognised
+    | LaterEpochs
     | Balance,
     Field(discriminator="kind"),
 ]

@@ -324,6 +324,35 @@ def test_seeds_whose_accuracies_scatter_widen_no_recall_where_no_people_are_know
 
 
 @pytest.mark.parametrize(
+    ("gains", "of", "outcome", "told"),
+    [
+        ((0.1, 0.12, 0.11), "mean", "reproduced", r"3 runs: \+11.00 points, \+9.31 to \+12.69"),
+        ((-0.1, -0.12, -0.11), "mean", "not reproduced", r"3 runs: -11.00 points"),
+        ((0.1, -0.12, 0.11), "mean", "inconclusive", r"\+3.00 points, -"),
+        ((0.1,), "mean", "inconclusive", r"\+10.00 points in one run, so without an interval"),
+        ((0.1, 0.12), "spread", "not reproduced", r"2 runs: -5.00 points, -5.00 to -5.00"),
+    ],
+)
+def test_later_epochs_are_set_against_earlier_ones_in_each_run(
+    judged, make_record, tmp_path, gains, of, outcome, told
+):
+    """Epochs 2 and 3 have 0.4 and 0.5, epochs 5 and 6 two equal numbers, others are far away."""
+    claim = {"id": "fit", "says": "Better later", "kind": "later epochs", "result": "new"}
+    claim |= {"curve": "val_accuracy", "of": of, "moves": "up"}
+    claim |= {"earlier": [2, 3], "later": [5, 6]}
+    for seed, gain in enumerate(gains):
+        made = make_record(f"new-{seed}", seed=seed, dataset="fer2013", model="new")
+        made.history["val_accuracy"] = [9.0, 0.4, 0.5, 9.0, 0.45 + gain, 0.45 + gain, 9.0]
+        records.write(made, None, None, tmp_path)
+    (found,) = judged(paper(claim))
+    assert found.outcome == outcome
+    assert re.search(told, found.sentence), found.sentence
+    (found,) = judged(paper(claim | {"later": [7, 8]}))
+    assert found.outcome == "not comparable"
+    assert found.sentence == "A run of ours ended before epoch 8."
+
+
+@pytest.mark.parametrize(
     ("right", "products", "outcome"),
     [
         ((0.80, 0.80), 40, "reproduced"),

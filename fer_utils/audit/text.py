@@ -168,7 +168,7 @@ def highest(paper: PublishedPaper, claim: Highest) -> Outcome:
         test=f"Is {find_cell(paper, claim.best).printed} above the others that the paper names?",
         result=f"Not above {joined(listed)}.",
         confidence="certain",
-        means=claim.means or "By the paper's own citations it is not the highest.",
+        means=claim.means or "By the numbers that the paper prints it is not the highest.",
         does_not_mean="That the two were measured alike, or that either is right.",
     )
 
