@@ -14,8 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 import tiny_project
+from nbformat.v4 import new_code_cell
 from tiny_project import PAPER, call, call_on_a_terminal, cores, environment, planned, start
 
 from fer_utils import grid, records
@@ -149,6 +151,32 @@ def test_runs_at_work_side_by_side_have_one_thread_each(project, tmp_path):
         given = json.loads((project / "results" / PAPER / "threads" / f"{name}.json").read_text())
         assert given["told"] == 1
         assert {key: given.get(key) for key in ONE_THREAD} == ONE_THREAD
+
+
+ON_THE_GPU = """
+import fcntl, os
+taken = open(os.environ["GPU"], "a")
+try:
+    fcntl.flock(taken, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("by two at once", file=taken, flush=True)
+    raise
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
+def test_runs_that_take_the_gpu_take_it_one_after_another(tmp_path):
+    project, taken = tiny_project.make(tmp_path / "project"), tmp_path / "gpu"
+    chapter = project / "notebooks" / f"{PAPER}.ipynb"
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells.insert(1, new_code_cell(ON_THE_GPU))  # held until its kernel ends
+    nbformat.write(notebook, chapter)
+    short = by_epochs(planned(project))[2, None]["name"].partition("-seed")[0]
+    words = ("--seeds", "0 1", "--only", short, "--gpu", "1", "--no-book")
+    made = call(project, "reproduce", *words, GPU=str(taken))
+    assert taken.read_text() == ""
+    assert "2 of 2 runs made." in made.stdout, made.stdout + made.stderr
 
 
 def test_a_line_of_progress_tells_how_many_of_all_runs_are_done(project):

@@ -74,6 +74,7 @@ def snakemake(
     jobs: int,
     finished: Callable[[], int] | None = None,
     profile: str | None = None,
+    gpu: int = 0,
 ) -> int:
     """Run Snakemake on the project's Snakefile; its own words go to build/snakemake.log.
 
@@ -83,6 +84,7 @@ def snakemake(
         jobs: how many there are.
         finished: how many of them are; None: not told.
         profile: a folder of options, such as workflow/profiles/slurm; None: this machine's cores.
+        gpu: how much of that resource all jobs have together; 0: as much as they ask for.
 
     Returns:
         Its exit status.
@@ -90,7 +92,9 @@ def snakemake(
     command = [sys.executable, "-m", "snakemake", *arguments, "--nolock", "--rerun-incomplete"]
     command += ["--profile", profile or str(ROOT / "workflow" / "profiles" / "local")]
     if profile is None:
-        command += ["--cores", str(cores()), "--resources", f"mem_mb={_memory_mb()}"]
+        # A resource without a limit limits nothing: every core would start a training on the GPU.
+        limits = [f"mem_mb={_memory_mb()}"] + ([f"gpu={gpu}"] if gpu else [])
+        command += ["--cores", str(cores()), "--resources", *limits]
     environment = {**os.environ, "XDG_CACHE_HOME": str(ROOT / "build" / "cache")}
     LOG.parent.mkdir(parents=True, exist_ok=True)
     started, spoke = time.monotonic(), time.monotonic()

@@ -37,7 +37,12 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="list the runs and make none")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
-    parser.add_argument("--gpu", type=int, default=0, help="GPUs a training takes")
+    parser.add_argument(
+        "--gpu",
+        type=int,
+        default=0,
+        help="GPUs a training takes; on this machine one training then waits for the other",
+    )
     parser.add_argument("--profile", help="a folder of Snakemake options, for a cluster")
     parser.add_argument("--no-book", action="store_true", help="stop when the runs are made")
     options = parser.parse_args()
@@ -50,7 +55,7 @@ def main() -> None:
             print(
                 json.dumps([asdict(run) for run in runs])
                 if options.json
-                else listing(runs, options.hours)
+                else listing(runs, options)
             )
             return
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
@@ -84,7 +89,7 @@ def check_data(runs: list[grid.Run]) -> bool:
 
 def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     """Make what is to be made; Snakemake's exit status."""
-    print(listing(runs, options.hours), flush=True)
+    print(listing(runs, options), flush=True)
     to_do = grid.to_make(runs, options.hours)
     if not to_do:
         return 0
@@ -110,7 +115,7 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     first = [run for run in left if run.rank == 0]
     if 0 < len(first) < len(left):  # the published numbers themselves come first
         arguments += ["--prioritize", *targets(first)]
-    status = snakemake(arguments, running=build, **progress) if left else 1
+    status = snakemake(arguments, running=build, gpu=options.gpu, **progress) if left else 1
     print(f"{finished()} of {len(to_do)} runs made.", flush=True)
     return status or len(lost)
 
@@ -149,9 +154,9 @@ def prepare(runs: list[grid.Run], config: list[str], **progress: Any) -> set[str
     return lost
 
 
-def listing(runs: list[grid.Run], hours: str | None) -> str:
+def listing(runs: list[grid.Run], options: argparse.Namespace) -> str:
     """What would be run, what each run costs and which published numbers it is for."""
-    to_do = grid.to_make(runs, hours)
+    to_do = grid.to_make(runs, options.hours)
     verdicts = verdicts_of({run.paper for run in runs})
     rows = [
         (run.paper, run.label, told(run.seconds), run.why, purpose(run, verdicts)) for run in to_do
@@ -164,7 +169,7 @@ def listing(runs: list[grid.Run], hours: str | None) -> str:
     if to_do and not known:
         lines.append(f"{len(to_do)} to run, at a cost that is not known yet")
     elif to_do:
-        side_by_side = max(1, cores())
+        side_by_side = 1 if options.gpu and not options.profile else max(1, cores())
         longest = max(known)
         lines.append(
             f"{len(to_do)} to run: {told(sum(known))} of one core, about "
@@ -183,8 +188,8 @@ def listing(runs: list[grid.Run], hours: str | None) -> str:
     if longer:
         cost = told(sum(run.seconds or 0 for run in longer))
         lines.append(
-            f"{len(longer)} left open, over {hours} hours with the runs they start from, or of "
-            f"unknown cost: {cost} or more"
+            f"{len(longer)} left open, over {options.hours} hours with the runs they start from, "
+            f"or of unknown cost: {cost} or more"
         )
     return "\n".join(lines)
 
