@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,9 @@ class ScoredPart(_Part):
     copied: tuple[int, ...] = Field(
         description="positions in the test part of images with a near copy in the training part, "
         "as the run takes that, before it is balanced"
+    )
+    faceless: tuple[int, ...] = Field(
+        description="positions in the test part of images in which dlib's detector finds no face"
     )
 
 
@@ -133,17 +137,18 @@ def measure(root: str | Path | None = None) -> DataReport:
     official = splits.official(fer2013)
     found = splits.leakage(fer2013, official, THRESHOLD)
     pairs = copied_rows(fer2013.images, official)
-    scored = [scored_part("fer2013", fer2013, np.ones(len(fer2013), bool), official, pairs)]
+    faces, taken_of = {}, {}
+    for detector in ("hog", "haar"):
+        taken_of[detector], faces[detector] = detection.preprocess(fer2013, detector)
+    part = partial(scored_part, split=official, pairs=pairs, faces=faces["hog"].found)
+    scored = [part("fer2013", fer2013, np.ones(len(fer2013), bool))]
     for rule in ferplus.KEEP:
         told = ferplus.vote_targets(votes, keep=rule)
         kept = np.flatnonzero(told.kept)
         taken = FaceDataset("ferplus", fer2013.images, told.labels, ()).subset(kept)
-        scored.append(scored_part(f"ferplus, keep {rule}", taken, told.kept, official, pairs))
-    faces = {}
-    for detector in ("hog", "haar"):
-        taken, faces[detector] = detection.preprocess(fer2013, detector)
-        kept = faces[detector].found
-        scored.append(scored_part(f"fer2013, faces {detector}", taken, kept, official, pairs))
+        scored.append(part(f"ferplus, keep {rule}", taken, told.kept))
+    for detector, found_by in faces.items():
+        scored.append(part(f"fer2013, faces {detector}", taken_of[detector], found_by.found))
     return DataReport(
         arrays={
             data.name: records.array_hash(data.images, data.labels) for data in (fer2013, ck48)
@@ -179,9 +184,17 @@ def copied_rows(images: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarra
 
 
 def scored_part(
-    name: str, taken: FaceDataset, kept: np.ndarray, split: Split, pairs: tuple
+    name: str,
+    taken: FaceDataset,
+    kept: np.ndarray,
+    *,
+    split: Split,
+    pairs: tuple,
+    faces: np.ndarray,
 ) -> ScoredPart:
     """Which test images that a run takes have a near copy among the training images it takes.
+
+    And in which of them no face is found.
 
     Args:
         name: for people.
@@ -189,6 +202,7 @@ def scored_part(
         kept: bool (N,), which rows of FER2013 those are.
         split: of FER2013.
         pairs: of `copied_rows`.
+        faces: bool (N,), in which rows of FER2013 a face is found.
     """
     train, test = pairs
     rows = split.test[kept[split.test]]
@@ -198,6 +212,7 @@ def scored_part(
         sha256=records.array_hash(taken.images, taken.labels),
         test=len(rows),
         copied=tuple(np.flatnonzero(copied).tolist()),
+        faceless=tuple(np.flatnonzero(~faces[rows]).tolist()),
     )
 
 
@@ -320,10 +335,37 @@ def without_copies(
     Returns:
         (correct, n); None for a run whose data or split the report does not know.
     """
+    part = _part_of(run, report)
+    return _right_without(run, part.copied, folder) if part else None
+
+
+def with_a_face(
+    run: records.RunRecord, report: DataReport, folder: Path = records.RESULTS
+) -> tuple[int, int] | None:
+    """Right images and images of a run's test part in which dlib's detector finds a face.
+
+    Args:
+        run, report, folder: as of `without_copies`.
+
+    Returns:
+        (correct, n); None for a run whose data or split the report does not know, and for one
+        that takes no other images.
+    """
+    part = _part_of(run, report)
+    return _right_without(run, part.faceless, folder) if part and part.faceless else None
+
+
+def _part_of(run: records.RunRecord, report: DataReport) -> ScoredPart | None:
+    """The test part that a run was tested on, where the report knows it."""
     part = next((part for part in report.scored if part.sha256 == run.data.sha256), None)
-    if part is None or run.split.name != "official" or run.split.sizes["test"] != part.test:
-        return None
+    known = part and run.split.name == "official" and run.split.sizes["test"] == part.test
+    return part if known else None
+
+
+def _right_without(
+    run: records.RunRecord, left_out: tuple[int, ...], folder: Path
+) -> tuple[int, int]:
     probabilities, labels = records.read_probabilities(run, folder)
-    kept = np.setdiff1d(np.arange(part.test), part.copied)
+    kept = np.setdiff1d(np.arange(len(labels)), left_out)
     right = probabilities.argmax(axis=1) == labels
     return int(right[kept].sum()), len(kept)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from fer_utils import comparison, differences, records
-from fer_utils.data_report import DataReport, without_copies
+from fer_utils.data_report import DataReport, with_a_face, without_copies
 from fer_utils.differences import Difference
 from fer_utils.estimates import LEVEL, Estimate, estimate, whole
 from fer_utils.manifests import load_published
@@ -200,6 +200,25 @@ def without_near_copies(
         kept = [without_copies(run, report, folder) for run in group]
         if all(kept):
             steps.append(_of_part(name, group, "near copies left out", "test", kept))
+    return steps
+
+
+def on_faces(
+    runs: Sequence[RunRecord], report: DataReport | None, folder: Path = records.RESULTS
+) -> list[Step]:
+    """From the whole test part of FER2013 to its images in which dlib's detector finds a face.
+
+    Args:
+        runs: on any data; those that the report does not know, and those that took images with a
+            face alone, give no step.
+        report: of the data; None: no step.
+        folder: where the records' probabilities are.
+    """
+    steps = []
+    for name, group in groups(runs if report else ()):
+        kept = [with_a_face(run, report, folder) for run in group]
+        if all(kept):
+            steps.append(_of_part(name, group, "images without a face left out", "test", kept))
     return steps
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from made_papers import BEST, GAIN, SUM, cell, paper
 
-from fer_utils import comparison, differences, estimates, ferplus, records
+from fer_utils import comparison, data_report, differences, estimates, ferplus, gaps, records
 from fer_utils.claims import judge
-from fer_utils.manifests import load_published
+from fer_utils.manifests import load_published, published_papers
 
 
 @pytest.mark.parametrize(
@@ -449,6 +449,10 @@ def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
         for way in ("train", "none")
     )
     assert differences.of_runs(balanced, not_balanced).low > 0
+    everyone = [run for paper in published_papers() for run in records.read_all(paper)]
+    steps = gaps.on_faces(comparison.select(everyone, {}, records.KEPT), data_report.read())
+    assert {step.paper for step in steps} == set(published_papers())
+    assert min(step.difference.low for step in steps) > 0
     means = [
         np.mean([run.metrics["test"]["balanced_accuracy"] for run in runs])
         for runs in (balanced, not_balanced)
@@ -457,11 +461,19 @@ def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
 
 
 def test_what_we_believe_of_rahman2021_is_what_the_records_say():
-    believe = load_published("rahman2021").report.believe
+    believe = " ".join(load_published("rahman2021").report.believe.split())
     cells = {found.cell.id: found for found in comparison.compare("rahman2021")}
-    assert "we ran one set" in believe
-    rates = {run.parameters["learning_rate"] for run in records.read_all("rahman2021")}
-    assert len(rates) == 1
+    assert "With ten times our learning rate our one ResNet18 is points lower" in believe
+    assert "margin of the printed number on PrivateTest, below that number on PublicTest" in believe
+    faster = comparison.select(records.read_all("rahman2021"), {"learning_rate": 0.1}, records.KEPT)
+    printed = cells["table5-1-accuracy-20"].cell
+    usual = comparison.select(records.read_all("rahman2021"), printed.select | {"seed": 0})
+    assert (usual[0].parameters["learning_rate"], len(faster)) == (0.01, 1)
+    assert differences.of_runs(usual, faster).high < -1
+    assert comparison.judge(printed, estimates.estimate(faster, "accuracy", "percent"))[0] == (
+        "reproduced"
+    )
+    assert estimates.estimate(faster, "accuracy", "percent", part="val").high < printed.value
     assert (
         "VGG19 and the layer are above the margin, too; of ResNet18 the runs do not tell" in believe
     )

@@ -92,14 +92,18 @@ def test_what_a_run_leaves_out_moves_the_positions_of_copies():
         (2, 7),
         (3, 7),
     }
-    everything = data_report.scored_part("all", data, np.ones(8, bool), split, pairs)
+    faces = np.array([False] * 4 + [True, False, True, False])
+    part = partial(data_report.scored_part, split=split, pairs=pairs, faces=faces)
+    everything = part("all", data, np.ones(8, bool))
     assert (everything.test, everything.copied) == (4, (0, 1, 3))
+    assert everything.faceless == (1, 3)
     assert everything.sha256 == records.array_hash(data.images, data.labels)
 
     # Without row 5 the last image moves up; row 2 is gone from training, its equal 3 is not.
     kept = np.array([True, True, False, True, True, False, True, True])
-    some = data_report.scored_part("some", data.subset(kept), kept, split, pairs)
+    some = part("some", data.subset(kept), kept)
     assert (some.test, some.copied) == (3, (0, 2))
+    assert some.faceless == (2,)
     assert some.sha256 == records.array_hash(data.images[kept], data.labels[kept])
 
 
@@ -107,7 +111,11 @@ def test_a_test_image_is_no_copy_where_its_double_was_not_trained_on():
     data, split = some_copies()
     kept = np.array([False, True, True, True, True, True, True, True])
     pairs = data_report.copied_rows(data.images, split)
-    assert data_report.scored_part("some", data.subset(kept), kept, split, pairs).copied == (1, 3)
+    found = data_report.scored_part(
+        "some", data.subset(kept), kept, split=split, pairs=pairs, faces=kept
+    )
+    assert found.copied == (1, 3)
+    assert found.faceless == ()
 
 
 def test_two_images_of_the_same_single_grey_are_copies():
@@ -142,7 +150,7 @@ def test_detectors_are_compared_where_both_find_a_face():
     assert (found.centres.median, found.centres.worst) == (5, 5)
 
 
-def test_a_score_without_copies_leaves_their_images_out(make_record, tmp_path):
+def test_a_score_without_some_images_leaves_them_out(make_record, tmp_path):
     labels = np.array([0, 1, 0, 1])
     probabilities = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]  # right, right, wrong, wrong
     path = records.write(make_record(n=4, correct=2), probabilities, labels, tmp_path)
@@ -150,12 +158,16 @@ def test_a_score_without_copies_leaves_their_images_out(make_record, tmp_path):
     report = data_report.read()
 
     def knowing(**fields):
-        part = {"name": "made", "sha256": run.data.sha256, "test": 4, "copied": (0, 3)}
+        part = {"name": "made", "sha256": run.data.sha256, "test": 4}
+        part |= {"copied": (0, 3), "faceless": (1,)}
         return report.model_copy(update={"scored": (data_report.ScoredPart(**{**part, **fields}),)})
 
     assert data_report.without_copies(run, knowing(), tmp_path) == (1, 2)
     assert data_report.without_copies(run, knowing(sha256="1" * 64), tmp_path) is None
     assert data_report.without_copies(run, knowing(test=5), tmp_path) is None
+    assert data_report.with_a_face(run, knowing(), tmp_path) == (1, 3)
+    assert data_report.with_a_face(run, knowing(faceless=()), tmp_path) is None
+    assert data_report.with_a_face(run, knowing(test=5), tmp_path) is None
 
 
 def test_the_report_reads_back_and_is_of_the_data_in_the_manifests(tmp_path):
@@ -184,6 +196,13 @@ def test_the_report_knows_the_test_parts_of_the_recorded_runs():
     for run in runs:
         right, number = data_report.without_copies(run, report)
         assert 0 < right < number < run.split.sizes["test"]
+    (hog,) = (part for part in report.scored if part.name == "fer2013, faces hog")
+    on_faces = {
+        data_report.with_a_face(run, report)[1]
+        for run in runs
+        if run.data.name == "fer2013" and run.split.sizes["test"] == 3589
+    }
+    assert on_faces == {hog.test}
 
 
 def test_the_report_counts_the_faces_that_the_runs_had():

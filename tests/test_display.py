@@ -920,6 +920,11 @@ def test_an_accuracy_without_copies_stands_beside_the_whole_with_the_images_of_e
         "350 that have a near copy in training (3,239 images); -2.50 points (-3.00 to -2.00)."
     )
     assert "No run" in display.without_copies([]).data
+    assert display.on_faces([step]).data == (
+        "- `a-full`, 1 seed: 60.00 % on the whole test part (3,589 images), 57.50 % on the 3,239 "
+        "in which dlib's detector finds a face; -2.50 points (-3.00 to -2.00)."
+    )
+    assert "No run" in display.on_faces([]).data
 
 
 def test_two_detectors_are_compared_image_by_image():

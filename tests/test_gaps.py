@@ -156,8 +156,13 @@ def test_near_copies_are_left_out_of_every_seed(make_predictions, tmp_path):
         make_predictions("a-seed0", [1, 1, 1, 1, 0, 0, 0, 0, 1, 1]),
         make_predictions("a-seed1", [1, 1, 1, 1, 1, 1, 1, 0, 1, 0], seed=1),
     ]
-    part = ScoredPart(name="made", sha256=runs[0].data.sha256, test=10, copied=(8, 9))
+    part = ScoredPart(
+        name="made", sha256=runs[0].data.sha256, test=10, copied=(8, 9), faceless=(4, 5)
+    )
     report = read().model_copy(update={"scored": (part,)})
+    (step,) = gaps.on_faces(runs, report, tmp_path)
+    assert (step.after, step.images, step.among) == (pytest.approx(100 * (6 + 6) / 16), 8, 10)
+    assert gaps.on_faces(runs, None, tmp_path) == []
     (step,) = gaps.without_near_copies(runs, report, tmp_path)
     assert (step.before, step.after) == (pytest.approx(70), pytest.approx(100 * (4 + 7) / 16))
     assert step.difference.mean == pytest.approx(step.after - step.before)

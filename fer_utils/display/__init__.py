@@ -21,7 +21,7 @@ from fer_utils.display.images import (
     not_found,
     shared_with_train,
 )
-from fer_utils.display.measured import detectors, where_both_find, without_copies
+from fer_utils.display.measured import detectors, on_faces, where_both_find, without_copies
 from fer_utils.display.models import model_sizes, networks, sizes
 from fer_utils.display.papers import (
     above_one_half,
@@ -104,6 +104,7 @@ __all__ = [
     "networks",
     "not_found",
     "note",
+    "on_faces",
     "on_other_part",
     "open_details",
     "outputs_above_one_half",

@@ -25,12 +25,27 @@ def without_copies(steps: Sequence[Step]) -> Markdown:
 
 
 def _without_copies(step: Step) -> str:
+    left_out = f"without the {step.among - step.images:,} that have a near copy in training"
+    return _on_fewer_images(step, f"{left_out} ({step.images:,} images)")
+
+
+def on_faces(steps: Sequence[Step]) -> Markdown:
+    """What accuracies are on the test images in which a face is found, a line each.
+
+    Args:
+        steps: of `gaps.on_faces`.
+    """
+    told = "on the {:,} in which dlib's detector finds a face"
+    lines = [f"- {_on_fewer_images(step, told.format(step.images))}" for step in steps]
+    return Markdown("\n".join(lines)) if lines else note("No run is recorded on whole images.")
+
+
+def _on_fewer_images(step: Step, which: str) -> str:
     seeds = f"{step.seeds} seed{'' if step.seeds == 1 else 's'}"
     found = step.difference
     return (
         f"`{step.runs}`, {seeds}: {step.before:.2f} % on the whole test part ({step.among:,} "
-        f"images), {step.after:.2f} % without the {step.among - step.images:,} that have a near "
-        f"copy in training ({step.images:,} images); {found.mean:+.2f} points "
+        f"images), {step.after:.2f} % {which}; {found.mean:+.2f} points "
         f"({found.low:+.2f} to {found.high:+.2f})."
     )
 
