@@ -19,7 +19,7 @@ from fer_utils import comparison, differences, records
 from fer_utils.data_report import DataReport, with_a_face, without_copies
 from fer_utils.differences import Difference
 from fer_utils.estimates import LEVEL, Estimate, estimate, whole
-from fer_utils.manifests import load_published
+from fer_utils.manifests import load_published, published_papers
 from fer_utils.records import RunRecord
 
 CHOSEN_ON_TEST = "epoch chosen on the test part"
@@ -50,6 +50,28 @@ class Step:
     seeds: int
     images: int
     among: int | None = None
+
+
+def every_step(
+    runs: Sequence[RunRecord], report: DataReport | None, folder: Path = records.RESULTS
+) -> dict[str, list[Step]]:
+    """All that follows, by what is changed.
+
+    Args:
+        runs: of all papers, those under a wrong protocol included.
+        report: of the data; None: no step on parts of the test images.
+        folder: where the records' probabilities are.
+    """
+    kept = comparison.select(runs, {}, records.KEPT)
+    return {
+        "element-wise accuracy": which_accuracy(kept, folder),
+        "validation or training part": which_part(kept),
+        "test part chooses the epoch": what_chose_the_epoch(runs, folder),
+        "by person": [step for paper in published_papers() for step in by_person(runs, paper)],
+        "near copies left out": without_near_copies(kept, report, folder),
+        "images with a face": on_faces(kept, report, folder),
+        "other FER+ rule": which_labels(kept),
+    }
 
 
 def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:

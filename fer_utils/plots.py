@@ -21,6 +21,7 @@ from fer_utils.data_report import LabelNoise
 from fer_utils.datasets import FaceDataset
 from fer_utils.detection import Detections, crop_to_landmarks, resize_with_padding
 from fer_utils.display import NO_RUN, note
+from fer_utils.gaps import Step
 from fer_utils.manifests import load_manifest
 from fer_utils.records import RunRecord
 
@@ -297,6 +298,34 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
         fontweight="normal",
     )
     axis.grid(axis="y", visible=False)
+    return finished(figure)
+
+
+def moves(steps: Mapping[str, Sequence[Step]]) -> Figure | Markdown:
+    """How many points each change is worth, a row a change; a dot with its interval a set of runs.
+
+    Args:
+        steps: of `gaps`, by what the row is called; rows without any are left out.
+    """
+    rows = {name: found for name, found in steps.items() if found}
+    if not rows:
+        return note(NO_RUN)
+    papers = sorted({step.paper for found in rows.values() for step in found})
+    colours = dict(
+        zip(papers, sns.color_palette([BLUE, ORANGE, GREEN, GREY], len(papers)), strict=True)
+    )
+    figure, axis = plt.subplots(figsize=(9, 0.7 * len(rows) + 1.2), layout="constrained")
+    for row, found in enumerate(rows.values()):
+        for place, step in zip(np.linspace(-0.3, 0.3, len(found) + 2)[1:-1], found, strict=True):
+            ends, colour = (step.difference.low, step.difference.high), colours[step.paper]
+            axis.plot(ends, [row + place] * 2, color=colour, linewidth=1.2, alpha=0.7)
+            axis.plot(step.difference.mean, row + place, "o", color=colour, markersize=4)
+    axis.axvline(0, color=GREY, linewidth=1)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.invert_yaxis()
+    axis.set_xlabel("points that the change adds")
+    dots = [plt.Line2D([], [], marker="o", linestyle="", color=colours[paper]) for paper in papers]
+    axis.legend(dots, papers, loc="best", fontsize="small")
     return finished(figure)
 
 

@@ -912,6 +912,27 @@ def test_a_card_names_its_paper_where_several_stand_together():
     assert "p: counts" in text(display.findings([found], named=True))
 
 
+def test_every_set_of_runs_has_a_dot_in_the_row_of_its_change():
+    def step(paper: str, mean: float) -> Step:
+        change = Difference(mean, mean - 1, mean + 1, 0.3, np.inf)
+        return Step(paper, "a", "what", 60.0, 60 + mean, change, seeds=1, images=10)
+
+    steps = {"copies": [step("one", -2), step("two", -3)], "none": [], "faces": [step("two", 4)]}
+    (axis,) = plots.moves(steps).axes
+    dots = {
+        (line.get_xdata()[0], round(line.get_ydata()[0]), line.get_color())
+        for line in axis.lines
+        if line.get_marker() == "o"
+    }
+    lines = {tuple(line.get_xdata()) for line in axis.lines if line.get_marker() != "o"}
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["copies", "faces"]
+    assert {(x, row) for x, row, _ in dots} == {(-2, 0), (-3, 0), (4, 1)}
+    assert lines >= {(-3, -1), (-4, -2), (3, 5)}
+    colours = {x: colour for x, _, colour in dots}
+    assert colours[-3] == colours[4] != colours[-2]
+    assert plots.moves({"none": []}).data == f"*{display.NO_RUN}*"
+
+
 def test_an_accuracy_without_copies_stands_beside_the_whole_with_the_images_of_each():
     change = Difference(-2.5, -3.0, -2.0, 0.3, np.inf)
     step = Step("p", "a-full", "copies", 60.0, 57.5, change, seeds=1, images=3239, among=3589)
