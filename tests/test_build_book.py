@@ -268,3 +268,46 @@ def test_a_disk_that_is_full_at_the_stamp_leaves_none(project, monkeypatch):
             build_book.chapter(page, "smoke")
     assert page.executed.exists()
     assert not page.executed.with_suffix(".json").exists()
+
+
+@pytest.fixture
+def leave(tmp_path):
+    """A function that leaves so much room on the small disk below `tmp_path`; None: all of it."""
+    words = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", tmp_path]
+    if subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root")
+    filler = tmp_path / "filler"
+
+    def leave(room: int | None) -> None:
+        filler.unlink(missing_ok=True)
+        if room is not None:
+            filler.write_bytes(bytes(shutil.disk_usage(tmp_path).free - room))
+
+    yield leave
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_in_a_sentence_and_more_room_is_enough(leave, project):
+    def told(room: int) -> str:
+        leave(room)
+        full = build(project)
+        assert full.returncode == 1
+        assert "Traceback" not in full.stdout + full.stderr
+        assert not (project / "build/book").exists()
+        return full.stderr.strip().splitlines()[-1]
+
+    not_built = "The book was not built: no space left on the disk of build."
+    write_chapter(project, "print('made')", RECORD)
+    assert told(0) == not_built
+    assert told(8192) == "Chapter sample failed: no space left on the disk of build/running."
+    write_chapter(project, "print('made')", RECORD, name="other")
+    assert told(50_000) == not_built  # of two at once
+    (project / "notebooks/other.ipynb").unlink()
+    leave(None)
+    assert build(project, "--chapter", "sample").returncode == 0
+    assert told(300_000) == not_built  # its pages find no room
+    assert told(3_000_000) == not_built  # nor what Sphinx makes of them
+    leave(None)
+    done = build(project)
+    assert done.returncode == 0, done.stderr

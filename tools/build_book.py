@@ -18,6 +18,7 @@ executed, Snakemake runs as many at once as there are cores, each on one.
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -26,7 +27,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +39,32 @@ from jobs import Busy, locked, snakemake
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 HTML = BUILD / "book" / "_build" / "html"
+NOT_BUILT = "The book was not built"
 CELL_SECONDS = {"smoke": 900, "full": None}  # a cell that hangs must not hold a build for ever
+
+
+@contextmanager
+def in_a_sentence(what: str) -> Iterator[None]:
+    """Let what a disk that cannot be written raises end the command in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        told = str(error)
+        if error.strerror:
+            told = error.strerror + ("" if error.filename is None else f": {error.filename}")
+        sys.exit(f"{what}: {no_room(str(error)) or told}.")
+
+
+def no_room(said: str = "") -> str:
+    """That the disk is full, if it is; Snakemake, Sphinx and shutil say it in many lines or not.
+
+    Args:
+        said: by what failed.
+    """
+    full = os.strerror(errno.ENOSPC) in said
+    if full or shutil.disk_usage(BUILD if BUILD.exists() else ROOT).free < 2**20:
+        return f"no space left on the disk of {shown(BUILD)}"
+    return ""
 
 
 def fingerprint(*paths: Path, also: str = "", without: Iterable[str] = ()) -> str:
@@ -214,7 +241,8 @@ def chapters_at_once(changed: list[Page], profile: str) -> None:
     # Those that are not current may be there: Snakemake shall not ask for its own opinion.
     arguments = [*targets, "--forcerun", *targets, "--config", f"profile={profile}"]
     if snakemake(arguments, running=BUILD / "running", jobs=len(targets)):
-        sys.exit(1)
+        full = no_room()
+        sys.exit(f"{NOT_BUILT}: {full}." if full else 1)
 
 
 def documents_in(toc: object) -> Iterable[str]:
@@ -300,12 +328,14 @@ def build(source: Path) -> None:
     program = str(Path(sys.executable).with_name("jupyter-book"))
     done = subprocess.run([program, "build", str(source), *options], capture_output=True, text=True)
     if done.returncode or not (new / "_build" / "html" / "index.html").exists():
+        if full := no_room(done.stderr):
+            sys.exit(f"{NOT_BUILT}: {full}.")
         told = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)
         (BUILD / "book.log").write_text(told)
         # Jupyter Book lets a traceback of its own follow the warnings.
         warnings = told.split("Traceback (most recent call last)")[0]
         print(warnings.replace(f"{source}{os.sep}", "").strip(), file=sys.stderr)
-        sys.exit("The book was not built: warnings count as errors. All it said: build/book.log")
+        sys.exit(f"{NOT_BUILT}: warnings count as errors. All it said: build/book.log")
     (new / stamp.name).write_text(inputs)
     shutil.rmtree(BUILD / "book", ignore_errors=True)
     new.replace(BUILD / "book")
@@ -327,15 +357,17 @@ def main() -> None:
         by_name = {page.name: page for page in pages()}
         if options.chapter not in by_name:
             sys.exit(f"No page is called {options.chapter}: one of {', '.join(by_name)}.")
-        chapter(by_name[options.chapter], profile, progress=False)
+        with in_a_sentence(f"Chapter {options.chapter} failed"):
+            chapter(by_name[options.chapter], profile, progress=False)
         return
     try:
-        with locked(BUILD / "book.lock", "make book"):
+        with in_a_sentence(NOT_BUILT), locked(BUILD / "book.lock", "make book"):
             book(profile)
     except Busy as busy:
         sys.exit(str(busy))
 
 
+@in_a_sentence(NOT_BUILT)
 def book(profile: str) -> None:
     """Execute what has changed, build the book, say where it is."""
     every = pages()
