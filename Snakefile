@@ -13,7 +13,7 @@
 #          smoke=true      every variant for one short epoch on synthetic faces
 #          results=FOLDER  where records are kept; results/ unless smoke
 #          runs=FOLDER     where checkpoints are kept; unless said, beside the runs in build/
-#          gpu=1           GPUs a training takes
+#          gpu=1           GPUs a training takes; --resources gpu=1 keeps two from sharing it here
 #          checks=0        a data check that failed is not tried again
 #          profile=smoke   of the chapters
 

@@ -208,10 +208,15 @@ def test_a_run_that_ends_while_its_folder_is_read_is_passed_over(tool, monkeypat
 
 SNAKEMAKE = """
 import signal, sys, time
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, _: sys.exit(signal.Signals(number).name))
-print("ready", file=sys.stderr, flush=True)
-time.sleep(60)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("SIGTERM"))
+try:
+    print("SLURM run ID: some-name", file=sys.stderr, flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit("SIGINT")
+"""
+SCANCEL = """#!/bin/sh
+echo "$@" > "$(dirname "$0")/cancelled"
 """
 
 
@@ -221,8 +226,12 @@ time.sleep(60)
 def test_an_interrupt_reaches_snakemake_as_it_cancels_jobs(
     tool, monkeypatch, tmp_path, profile, how
 ):
-    """At SIGTERM it waits for what it has sent to a cluster; at SIGINT it cancels that."""
+    """At SIGTERM it waits for what it has sent to a cluster; at SIGINT it cancels what it knows."""
     jobs, log = tool("jobs"), tmp_path / "snakemake.log"
+    scancel = tmp_path / "scancel"
+    scancel.write_text(SCANCEL)
+    scancel.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
     def interrupt(_):
         time.sleep(0.05)
@@ -233,9 +242,16 @@ def test_an_interrupt_reaches_snakemake_as_it_cancels_jobs(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(jobs, "LOG", log)
     monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupt))
-    with pytest.raises(KeyboardInterrupt):
-        jobs.snakemake([], running=tmp_path, jobs=1, profile=profile)
-    assert log.read_text().split() == ["ready", how]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a script's background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            jobs.snakemake([], running=tmp_path, jobs=1, profile=profile)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert log.read_text().split()[-1] == how
+    cancelled = tmp_path / "cancelled"
+    assert cancelled.exists() == bool(profile)
+    assert not profile or cancelled.read_text() == "--name=some-name\n"
 
 
 @pytest.fixture

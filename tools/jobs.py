@@ -108,7 +108,7 @@ def snakemake(
             env=environment,
             pass_fds=tuple(HELD),
             process_group=0,  # whole, so that an interrupt reaches every job once
-            preexec_fn=die_with_parent,
+            preexec_fn=_before_snakemake,
         )
         try:
             for stop in HELD.values():
@@ -129,19 +129,35 @@ def snakemake(
     return process.returncode
 
 
+def _before_snakemake() -> None:
+    # What a script starts in the background ignores this signal, which _stop may send.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
+
+
 def _stop(process: subprocess.Popen, profile: str | None) -> None:
     """End Snakemake and its jobs, be they here or on a cluster."""
     if profile:
         # Only this makes it cancel what it has sent off; at SIGTERM it waits for that to finish.
         process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(90)
+        for patience in (5, 85):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+            _cancel_forgotten()
+        if process.poll() is not None:
             return
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _cancel_forgotten() -> None:
+    """Cancel what Snakemake has left on SLURM: while it asks for its jobs' states it knows none."""
+    for name in re.findall(r"SLURM run ID: (\S+)", LOG.read_text(errors="replace")):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["scancel", f"--name={name}"], capture_output=True, timeout=60)
 
 
 def logs(running: Path) -> list[Path]:

@@ -1,5 +1,5 @@
-"""Send a grid of short runs through a real SLURM cluster, kill one in the middle and the check of
-its data before, look at them all.
+"""Send a grid of short runs through a real SLURM cluster: kill the check of its data, interrupt it
+while a run is at work, send it again, kill a run, look at them all.
 
     make test-slurm        Debian or Ubuntu, as root; some minutes
 
@@ -18,14 +18,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
+
+from fer_utils import records
 
 ROOT = Path(__file__).resolve().parent.parent
 # Snakemake's plugin takes SLURM's variables from a job's environment: only this is found there.
 USUAL = Path("/etc/slurm/slurm.conf")
 CLUSTER = ROOT / "build" / "slurm-cluster"
+ASKING = CLUSTER / "asking"  # while Snakemake asks for the states of its jobs
 GRID = ROOT / "build" / "smoke-grid"
 RUNS = 12
 PATIENCE = 3600  # seconds for the whole grid
@@ -77,16 +82,18 @@ def main() -> None:
         daemons: list[subprocess.Popen] = []
         try:
             start(daemons, Path(open_to_all) / "socket")
-            killed = send_grid()
-            check(killed)
+            cut_off = {interrupt_grid(), finish_grid()}
+            check(cut_off)
         finally:
+            end_jobs()
             for daemon in reversed(daemons):
                 daemon.terminate()
                 daemon.wait()
             USUAL.unlink(missing_ok=True)
     shutil.rmtree(CLUSTER)
     print(
-        f"{RUNS} runs went through SLURM; the one that was killed has the numbers of a whole one."
+        f"{RUNS} runs went through SLURM, which was interrupted; those that were cut off have the "
+        "numbers of whole ones."
     )
 
 
@@ -125,6 +132,7 @@ def start(daemons: list[subprocess.Popen], socket_path: Path) -> None:
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
     profile |= {"slurm-status-command": "squeue", "slurm-no-account": True, "latency-wait": 20}
     profile |= {"slurm-init-seconds-before-status-checks": 5}
+    profile |= {"default-resources": ["slurm_partition=short"]}
     (CLUSTER / "profile" / "config.yaml").write_text(yaml.safe_dump(profile))
 
     key = CLUSTER / "munge.key"
@@ -141,30 +149,88 @@ def start(daemons: list[subprocess.Popen], socket_path: Path) -> None:
     print("A SLURM cluster of one node is up", flush=True)
 
 
-def send_grid() -> Path:
-    """Send the runs, kill the check of their data and one that is training, wait for the end; the
-    folder of the killed one.
-    """
+@contextmanager
+def grid_sent(**more: str) -> Iterator[subprocess.Popen]:
+    """The command that sends what is not made yet; interrupted, it is given once more."""
     command = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", "yengikand2023"]
     command += ["--seeds", "0 1 2", "--no-book", "--profile", str(CLUSTER / "profile")]
-    process = subprocess.Popen(command, cwd=ROOT)
-    begun, checked, victim = time.monotonic(), False, None
-    while process.poll() is None:
-        time.sleep(0.2 if not checked else 1)
-        if time.monotonic() - begun > PATIENCE:
-            process.terminate()
-            process.wait()
-            sys.exit(f"The grid did not finish within {PATIENCE} seconds.")
-        checked = checked or kill_check()
-        if victim is None and len(list(GRID.glob("*/*/done.json"))) >= 2:
-            victim = kill_one()
-    if process.returncode:
-        sys.exit(f"The workflow ended with status {process.returncode}.")
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **more})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def interrupt_grid() -> Path:
+    """Send the runs, kill the check of their data, and interrupt all while a run is at work; the
+    folder of one that is half made.
+    """
+    checked, interrupted = False, False
+    with grid_sent(PATH=f"{slow_squeue().parent}{os.pathsep}{os.environ['PATH']}") as process:
+        for _ in while_it_works(process):
+            checked = checked or kill_check()
+            # Snakemake has no list of its jobs while it asks for their states.
+            if not interrupted and ASKING.exists() and at_work():
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    if not interrupted:
+        sys.exit("No job was caught in the middle of its run.")
     if not checked:
         sys.exit("The check of the data was not caught at work.")
+    assert process.returncode, "the command did not tell that it was interrupted"
+    wait("end of the jobs that the interrupt cancelled", lambda: not queue("PD,R,S,CG"))
+    print(f"Interrupted: jobs ended as {dict(Counter(queue('all')))}", flush=True)
+    done, _ = made_runs()
+    half_made = {path.parent for path in GRID.glob("*/*/work")} - set(done)
+    assert half_made, "the interrupt found no run at work"
+    return min(half_made)
+
+
+def slow_squeue() -> Path:
+    """As on a large cluster: it takes its time to answer, and lets us see that it is asked."""
+    slow = CLUSTER / "bin" / "squeue"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\ntouch {ASKING}; sleep 3; rm {ASKING}\nexec {shutil.which("squeue")} "$@"\n'
+    )
+    slow.chmod(0o755)
+    return slow
+
+
+def finish_grid() -> Path:
+    """Send the runs again, kill one that is at work, wait for the end; the folder of that one."""
+    before, (done, _), victim = Counter(queue("all")), made_runs(), None
+    with grid_sent() as process:
+        for _ in while_it_works(process):
+            if victim is None and len(list(GRID.glob("*/*/done.json"))) >= len(done) + 2:
+                victim = kill_one()
+    if process.returncode:
+        sys.exit(f"The workflow ended with status {process.returncode}.")
     if victim is None:
         sys.exit("No job was caught in the middle of its run.")
+    states = Counter(queue("all")) - before
+    assert states["COMPLETED"] == RUNS - len(done), f"jobs ended as {dict(states)}"
+    assert sum(states.values()) == RUNS - len(done) + 1, f"jobs ended as {dict(states)}"
     return victim
+
+
+def while_it_works(process: subprocess.Popen) -> Iterator[None]:
+    """Often enough to catch a job; not for ever."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            sys.exit(f"The grid did not finish within {PATIENCE} seconds.")
+        yield
+        time.sleep(0.2)
+
+
+def end_jobs() -> None:
+    """What a failed test has left would outlive its cluster."""
+    told("scancel", "--partition=short")
+    deadline = time.monotonic() + 20
+    while told("squeue", "--noheader") and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 def kill_check() -> bool:
@@ -179,15 +245,30 @@ def kill_check() -> bool:
 
 
 def kill_one() -> Path | None:
-    """SIGKILL to every process of a job whose chapter is being executed."""
-    for line in told("squeue", "--noheader", "--states=R", "--format=%i %k").splitlines():
-        job, _, _ = line.partition(" ")
-        for log in GRID.glob("*/*/running.log"):
-            if "Executing Cell" in log.read_text() and belongs(log.parent, job):
-                subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
-                print(f"Killed job {job}: {log.parent.name}", flush=True)
-                return log.parent
-    return None
+    """SIGKILL to every process of a job whose chapter is being executed; the folder of its run."""
+    found = at_work()
+    if found is None:
+        return None
+    job, folder = found
+    subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
+    print(f"Killed job {job}: {folder.name}", flush=True)
+    return folder
+
+
+def at_work() -> tuple[str, Path] | None:
+    """A job whose chapter is being executed, and the folder of its run."""
+    logs = [log for log in GRID.glob("*/*/running.log") if "Executing Cell" in text_of(log)]
+    jobs = told("squeue", "--noheader", "--states=R", "--format=%i").split() if logs else []
+    return next(
+        ((job, log.parent) for job in jobs for log in logs if belongs(log.parent, job)), None
+    )
+
+
+def text_of(log: Path) -> str:
+    """Nothing where its run has just ended."""
+    with suppress(FileNotFoundError):
+        return log.read_text()
+    return ""
 
 
 def belongs(folder: Path, job: str) -> bool:
@@ -203,30 +284,37 @@ def belongs(folder: Path, job: str) -> bool:
     return False
 
 
-def check(killed: Path) -> None:
-    """Every run has its record, the killed one that of an undisturbed run; nothing is left over."""
-    from fer_utils import records
-
-    done = {path.parent: json.loads(path.read_text()) for path in GRID.glob("*/*/done.json")}
-    kept = {run.run: run for run in records.read_all("yengikand2023", GRID / "records")}
+def check(cut_off: set[Path]) -> None:
+    """Every run has its record, those cut off that of an undisturbed run; nothing is left over."""
+    done, kept = made_runs()
     assert len(done) == RUNS, f"{len(done)} runs have finished, not {RUNS}"
-    assert {told["run"] for told in done.values()} == set(kept), "runs and records differ"
-    states = Counter(told("squeue", "--noheader", "--states=all", "--format=%T").split())
-    # Beside the runs there is the check of the data; it was killed once, and so was one run.
-    assert states["COMPLETED"] == RUNS + 1, f"jobs ended as {dict(states)}"
-    assert sum(states.values()) == RUNS + 3, f"jobs ended as {dict(states)}"
     for folder in done:
         left = {path.name for path in folder.iterdir()}
         assert left == {"notebook.ipynb", "done.json"}, f"left in {folder}: {sorted(left)}"
 
     again = GRID / "undisturbed"
     asked = json.loads(told(sys.executable, "tools/reproduce.py", "--dry-run", "--json", "--smoke"))
-    (run,) = (run for run in asked if run["name"] == killed.name)
-    command = [sys.executable, "tools/train.py", json.dumps(run), "--build", again]
-    subprocess.run([*command, "--results", again / "records"], cwd=ROOT, check=True)
-    name = done[killed]["run"]
-    whole = records.read(again / "records" / "yengikand2023" / f"{name}.json")
-    assert kept[name].metrics == whole.metrics, f"{name}: other numbers than an undisturbed run"
+    names = {folder.name: done[folder]["run"] for folder in cut_off}
+    for run in (run for run in asked if run["name"] in names):
+        command = [sys.executable, "tools/train.py", json.dumps(run), "--build", again]
+        subprocess.run([*command, "--results", again / "records"], cwd=ROOT, check=True)
+        name = names[run["name"]]
+        whole = records.read(again / "records" / "yengikand2023" / f"{name}.json")
+        assert kept[name].metrics == whole.metrics, f"{name}: other numbers than undisturbed"
+
+
+def made_runs() -> tuple[dict[Path, dict], dict[str, records.RunRecord]]:
+    """What done.json says in each folder that has one, and the records by name: the same runs."""
+    done = {path.parent: json.loads(path.read_text()) for path in GRID.glob("*/*/done.json")}
+    kept = {run.run: run for run in records.read_all("yengikand2023", GRID / "records")}
+    assert {told["run"] for told in done.values()} == set(kept), "runs and records differ"
+    return done, kept
+
+
+def queue(states: str) -> list[str]:
+    """The states of the cluster's jobs that are in one of these."""
+    command = ["squeue", "--noheader", f"--states={states}", "--format=%T"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
 def told(*command: str) -> str:
