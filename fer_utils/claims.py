@@ -7,8 +7,9 @@ the audit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -122,9 +123,9 @@ def _on_runs(
         case AllAbove():
             return _untold(own) or _all_above(own, claim.number)
         case BetterRecognised():
-            return _untold(own) or _better_recognised(claim, own[0], known)
+            return _untold(own) or _by_protocol(own[0], known, partial(_recalls, claim))
         case LaterEpochs():
-            return _untold(own) or _later_epochs(claim, own[0], known)
+            return _untold(own) or _by_protocol(own[0], known, partial(_curves, claim))
         case Balance():
             return _untold(own) or _balance(claim, own[0], known)
     return None
@@ -274,19 +275,22 @@ def _recognised(number: Comparison, rate: Comparison) -> tuple[Verdict, str]:
     )
 
 
-def _better_recognised(
-    claim: BetterRecognised, result: Comparison, known: Known
+def _by_protocol(
+    result: Comparison,
+    known: Known,
+    judged: Callable[[Sequence[RunRecord]], tuple[Verdict, str]],
 ) -> tuple[Verdict, str]:
-    """The recalls of our runs; those of other protocols are told and not judged."""
-    verdict, sentence = _recalls(claim, known.of(result.ours))
+    """The verdict on the runs of a result; what those of other protocols give is told alone."""
+    verdict, sentence = judged(known.of(result.ours))
     for label, fields in result.cell.also.items():
         if _other_protocol(result, fields) and label in result.also:
-            told = _recalls(claim, known.of(result.also[label]))[1]
+            told = judged(known.of(result.also[label]))[1]
             sentence += f" {_capital(label)}: {told[0].lower()}{told[1:]}"
     return verdict, sentence
 
 
 def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
+    """Whether some expressions are recognised better than others."""
     if not runs:
         return "not attempted", "The runs are not at hand."
     accuracy = estimate(runs, "accuracy", "percent")
@@ -317,17 +321,8 @@ def _wider(found: Estimate, times: float) -> Estimate:
     return replace(found, standard_error=times * found.standard_error)
 
 
-def _later_epochs(claim: LaterEpochs, result: Comparison, known: Known) -> tuple[Verdict, str]:
-    """The curves of our runs, each by itself; those of other protocols are told and not judged."""
-    verdict, sentence = _curves(claim, known.of(result.ours))
-    for label, fields in result.cell.also.items():
-        if _other_protocol(result, fields) and label in result.also:
-            told = _curves(claim, known.of(result.also[label]))[1]
-            sentence += f" {_capital(label)}: {told[0].lower()}{told[1:]}"
-    return verdict, sentence
-
-
 def _curves(claim: LaterEpochs, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
+    """Whether later epochs differ from earlier ones as told, in each run by itself."""
     if not runs:
         return "not attempted", "The runs are not at hand."
     (start, end), (first, last) = claim.earlier, claim.later

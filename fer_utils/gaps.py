@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,12 +217,7 @@ def without_near_copies(
         report: of the data; None: no step.
         folder: where the records' probabilities are.
     """
-    steps = []
-    for name, group in groups(runs if report else ()):
-        kept = [without_copies(run, report, folder) for run in group]
-        if all(kept):
-            steps.append(_of_part(name, group, "near copies left out", "test", kept))
-    return steps
+    return _on_fewer_images(runs, report, folder, without_copies, "near copies left out")
 
 
 def on_faces(
@@ -236,11 +231,21 @@ def on_faces(
         report: of the data; None: no step.
         folder: where the records' probabilities are.
     """
+    return _on_fewer_images(runs, report, folder, with_a_face, "images without a face left out")
+
+
+def _on_fewer_images(
+    runs: Sequence[RunRecord],
+    report: DataReport | None,
+    folder: Path,
+    kept_of: Callable[[RunRecord, DataReport, Path], tuple[int, int] | None],
+    what: str,
+) -> list[Step]:
     steps = []
     for name, group in groups(runs if report else ()):
-        kept = [with_a_face(run, report, folder) for run in group]
+        kept = [kept_of(run, report, folder) for run in group]
         if all(kept):
-            steps.append(_of_part(name, group, "images without a face left out", "test", kept))
+            steps.append(_of_part(name, group, what, "test", kept))
     return steps
 
 
