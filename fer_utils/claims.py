@@ -153,8 +153,6 @@ def _above(
     """Whether one of our results is above others, ours where they have a verdict, else printed."""
     if best.verdict is None:
         return None
-    if untold := _untold([best, *(found for found in others if found.verdict)]):
-        return untold
     scale = 100 if best.cell.unit == "fraction" else 1
 
     def minus(after: Estimate, before: Estimate | None, other: Comparison) -> _Minus:
@@ -168,18 +166,35 @@ def _above(
             return _Minus(differences.of_runs(*pairs, known.folder), whose, told)
         return _Minus(_scaled(differences.of_estimates(before, after), scale), whose)
 
-    verdict, told = _outcome([minus(best.ours, other.ours, other) for other in others])
-    sentence = f'Ours in "{best.cell.row}" minus {told}'
-    for label, fields in best.cell.also.items():
-        if _other_protocol(best, fields) and label in best.also and not best.also[label].stale:
-            beside = [
-                minus(best.also[label], other.also.get(label), other)
-                for other in others
-                if label in other.also or not other.verdict
+    def beside(differs: str, others: Sequence[Comparison]) -> str:
+        """What other runs of ours tell, which differ in one field alone; not judged."""
+        told = ""
+        for label, fields in best.cell.also.items():
+            after = best.also.get(label)
+            if _differ(best, fields) != {differs} or not _known(after):
+                continue
+            there = [
+                other for other in others if not other.verdict or _known(other.also.get(label))
             ]
-            if beside:
-                sentence += f" {_capital(label)}, minus {_outcome(beside)[1]}"
-    return verdict, sentence
+            # Where one run stands for both, such as before a schedule's first step, none tells.
+            if any(
+                other.also.get(label) and other.also[label].runs == after.runs for other in there
+            ):
+                continue
+            found = [minus(after, other.also.get(label), other) for other in there]
+            told += f" {_capital(label)}, minus {_outcome(found)[1]}" if found else ""
+        return told
+
+    ours = [found for found in others if found.verdict]
+    if untold := _untold([best, *ours]):
+        verdict, told = untold
+        return verdict, told + (beside("epochs", ours) if verdict == "not attempted" else "")
+    verdict, told = _outcome([minus(best.ours, other.ours, other) for other in others])
+    return verdict, f'Ours in "{best.cell.row}" minus {told}' + beside("protocol", others)
+
+
+def _known(found: Estimate | None) -> bool:
+    return found is not None and not found.stale
 
 
 @dataclass(frozen=True)
@@ -225,11 +240,10 @@ def _top1(found: Comparison) -> bool:
     return (found.cell.metric, found.cell.part) == ("accuracy", "test")
 
 
-def _other_protocol(found: Comparison, fields: Mapping) -> bool:
-    """Whether these runs differ from a cell's own in how the data were split alone."""
+def _differ(found: Comparison, fields: Mapping) -> set[str]:
+    """In what these runs differ from a cell's own."""
     select = found.cell.select
-    differ = {key for key in {*select, *fields} if select.get(key) != fields.get(key)}
-    return differ == {"protocol"}
+    return {key for key in {*select, *fields} if select.get(key) != fields.get(key)}
 
 
 def _pairs(
@@ -283,7 +297,7 @@ def _by_protocol(
     """The verdict on the runs of a result; what those of other protocols give is told alone."""
     verdict, sentence = judged(known.of(result.ours))
     for label, fields in result.cell.also.items():
-        if _other_protocol(result, fields) and label in result.also:
+        if _differ(result, fields) == {"protocol"} and label in result.also:
             told = judged(known.of(result.also[label]))[1]
             sentence += f" {_capital(label)}: {told[0].lower()}{told[1:]}"
     return verdict, sentence

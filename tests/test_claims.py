@@ -174,6 +174,35 @@ def test_beside_a_claim_stands_what_comes_of_it_with_people_kept_apart(trained, 
     assert "other part" not in gain.sentence + best.sentence
 
 
+def test_without_full_runs_shorter_ones_of_ours_are_told_and_not_judged(trained):
+    train, judge_claims = trained
+    fields = {"dataset": "fer2013", "model": "new"}
+    shorter = {"also": {"2 epochs": fields | {"epochs": 2}}, "select": fields | {"epochs": 9}}
+    following = {"model": "next"}
+    following = {
+        "also": {"2 epochs": fields | following | {"epochs": 2}},
+        "select": fields | following | {"epochs": 9},
+    }
+    published = paper(GAIN | {"base": "next"}, more=(cell("next", 70.0, **following),), **shorter)
+    (gain,) = judge_claims(published)
+    assert (gain.outcome, "2 epochs" in gain.sentence) == ("not attempted", False)
+    better, worse = masks(0.80, 0.70)
+    train("new", better, epochs=2)
+    (gain,) = judge_claims(published)
+    assert "2 epochs" not in gain.sentence  # a short run is not set against a printed number
+    train("next", worse, epochs=2)
+    (gain,) = judge_claims(published)
+    assert gain.outcome == "not attempted"
+    told = (
+        r'2 epochs, minus ours in "Next" \(same test images, 1 seed\): \+10.00 points, .*above it'
+    )
+    assert re.search(told, gain.sentence), gain.sentence
+    following["also"] = shorter["also"]  # one run for both
+    published = paper(GAIN | {"base": "next"}, more=(cell("next", 70.0, **following),), **shorter)
+    (gain,) = judge_claims(published)
+    assert "2 epochs" not in gain.sentence
+
+
 # ---- other claims -------------------------------------------------------------------------------
 
 
