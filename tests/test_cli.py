@@ -225,7 +225,7 @@ def test_audit_prints_how_many_checks_were_made_and_every_finding_in_words(capsy
 
 def test_audit_of_a_file_reads_that_file_alone(tmp_path, capsys):
     path = tmp_path / "mine.yaml"
-    raw = load_published(PAPER).model_dump(mode="json") | {"paper": "mine2024"}
+    raw = load_published(PAPER).model_dump(mode="json") | {"paper": "mine2024", "bibtex": None}
     path.write_text(yaml.safe_dump(raw))
     assert main(["audit", str(path), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)

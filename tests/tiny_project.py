@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -317,7 +318,14 @@ def environment(project: Path, **more: str) -> dict[str, str]:
 def start(project: Path, tool: str, *words: str, **more: str) -> subprocess.Popen:
     command = [sys.executable, f"tools/{tool}.py", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=project, env=environment(project, **more), **pipes)
+    # As from a terminal, even where whoever runs the tests ignores its hang-up (nohup).
+    return subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment(project, **more),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        **pipes,
+    )
 
 
 def call(project: Path, tool: str, *words: str, **more: str) -> subprocess.CompletedProcess:
