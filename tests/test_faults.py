@@ -133,6 +133,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_numbers(place, undisturbed, vi
     assert place.nothing_to_believe()
     before = place.epochs()
     assert 2 <= before < 6
+    (state,) = place.build.glob("*/runs/*/state.json")
+    state.with_name(".state.json.1.part").write_text('{"epoch"')  # a kill in the midst of a write
 
     place.train()
     assert place.metrics() == undisturbed

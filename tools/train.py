@@ -98,6 +98,8 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
                 raise refused
             record = with_energy(read_record(run, Path(told["record"])), energy)
             note = keep(record, work / "records", results)
+            for cut_off in (runs / record.run).glob(".*.part"):  # by a kill as it was written
+                cut_off.unlink()
         except (Failed, OSError, records.RecordError):
             for name in ("running.ipynb", "running.log"):
                 if (folder / name).exists():
