@@ -80,16 +80,21 @@ def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
 
 
 def markdown(found: Sequence[Comparison]) -> str:
-    """Each paper's headline results with their verdicts, as README shows them."""
+    """Headline results with their verdicts, as README shows them, of papers that have a record.
+
+    A paper that no run has been recorded of is left out: adding one changes nothing here.
+    """
     from fer_utils.manifests import load_published
 
+    recorded = {comparison.paper for comparison in found if _recorded(comparison)}
     lines = [
         "| Paper | Table | Result | Published | Ours, 90 % interval | Runs | Verdict |",
         "|---|---|---|--:|--:|--:|---|",
     ]
     for comparison in found:
         cell, ours = comparison.cell, comparison.ours
-        if cell.id not in load_published(comparison.paper).headline:
+        headline = load_published(comparison.paper).headline
+        if comparison.paper not in recorded or cell.id not in headline:
             continue
         lines.append(
             f"| {comparison.paper} | {comparison.table} | {comparison.result} "
@@ -101,6 +106,10 @@ def markdown(found: Sequence[Comparison]) -> str:
             for label, other in comparison.beside.items()
         ]
     return "\n".join(lines)
+
+
+def _recorded(comparison: Comparison) -> bool:
+    return any(ours.runs for ours in (comparison.ours, *comparison.also.values()) if ours)
 
 
 def _told(ours: Estimate | None, unit: str) -> str:

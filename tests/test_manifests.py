@@ -1,5 +1,6 @@
 """Manifests say what they must, and refuse slips of the pen."""
 
+import ast
 import pickle
 import re
 import shutil
@@ -20,7 +21,8 @@ from fer_utils.manifests import (
     published_papers,
 )
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
 EXPECTED = {"fer2013", "ferplus", "ck48", "ckplus", "jaffe", "synthetic"}
 
 
@@ -296,6 +298,32 @@ def test_a_figure_that_is_here_stands_under_a_heading_of_a_chapter_that_lists_it
     assert figures
     assert lost == [], "the heading is missing, was changed, or stands there twice"
     assert code.count(f'display.figures(load_published("{paper}").figures, ') == 1
+
+
+def test_no_code_but_a_papers_own_names_a_paper():
+    """So that a new one touches its own files and the contents alone; docstrings may cite."""
+    shared = [path for place in ("fer_utils", "tools") for path in (ROOT / place).rglob("*.py")]
+    shared = [path for path in shared if path.parent.name != "models"]
+    named = [
+        (path.name, paper)
+        for path in shared
+        for text in strings(ast.parse(path.read_text(encoding="utf8")))
+        for paper in published_papers()
+        if paper in text
+    ]
+    assert len(shared) > 30
+    assert named == []
+
+
+def strings(tree):
+    """Those that code uses: an expression that is one alone is documentation."""
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if id(node) not in documentation
+    ]
 
 
 FIGURE = {"id": "Figure 5.1", "shows": "a matrix", "here": "Results", "cells": ["better"]}

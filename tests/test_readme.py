@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fer_utils.cli import markdown
-from fer_utils.comparison import compare_all
+from fer_utils.comparison import compare, compare_all
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -16,6 +16,13 @@ def test_table_of_verdicts_is_the_one_that_the_records_give():
     shown = re.search(r"<!-- verdicts: (.+?) -->\n(.*?)<!-- /verdicts -->", README, flags=re.DOTALL)
     assert shown, "README has lost its table of verdicts"
     assert shown[2].strip() == markdown(compare_all()), f"run: .venv/bin/{shown[1]}"
+
+
+def test_a_paper_comes_into_the_table_with_its_first_record(tmp_path):
+    """So adding one does not touch README."""
+    old, new = compare("wang2023"), compare("rahman2021", folder=tmp_path)
+    assert "rahman2021" in markdown([*old, *compare("rahman2021")])
+    assert markdown([*old, *new]) == markdown(old)
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
