@@ -610,6 +610,14 @@ class Speed(_Model):
         return self
 
 
+class SlowWithout(_Model):
+    """Instructions that not every processor has."""
+
+    fits: dict[str, tuple[Any, ...]] = Field(alias="for", description="see `StartsFrom`")
+    format: Literal["bfloat16"] = Field(description="of the numbers that they multiply")
+    times: float = Field(gt=1, description="as long as expected, at least, without them")
+
+
 class RunNeeds(_Model):
     """What the runs of a chapter need beyond the parameters that cells and open details ask for."""
 
@@ -624,6 +632,7 @@ class RunNeeds(_Model):
     )
     prepare: tuple[PreparedBefore, ...] = ()
     speed: tuple[Speed, ...] = Field((), description="the first that fits counts")
+    slow_without: SlowWithout | None = None
 
 
 class PublishedPaper(_Model):

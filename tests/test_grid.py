@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from fer_utils import grid, provenance, records
 from fer_utils.manifests import Speed, load_published, published_papers
 from fer_utils.summary import COLUMNS
+from fer_utils.training import torch_loop
 
 PAPER = "yengikand2023"
 NOTHING = pd.DataFrame(columns=COLUMNS)
@@ -88,6 +89,19 @@ def test_one_run_answers_every_cell_that_it_can():
     table = next(table for table in load_published("rahman2021").tables if table.id == "Table 5.1")
     same = [cell.id for cell in table.cells if cell.select.get("epochs") == 20]
     assert set(same) <= set(short.cells)
+
+
+def test_runs_that_this_processor_is_slow_at_are_counted(monkeypatch):
+    runs = grid.plan(["rahman2021", PAPER], recorded=NOTHING, seeds=(0,))
+    of_paper = [run for run in runs if run.paper == "rahman2021"]
+    exact = [run for run in of_paper if run.fields.get("precision") == "float32"]
+    monkeypatch.setattr(torch_loop, "in_software", lambda precision: precision == "bfloat16")
+    assert grid.slow_here(runs) == {"rahman2021": (len(of_paper) - len(exact), "bfloat16", 20)}
+    assert exact
+    assert grid.slow_here(exact) == {}
+    assert grid.slow_here(grid.smoke_runs(runs, (0,))) == {}, "on synthetic faces it is float32"
+    monkeypatch.setattr(torch_loop, "in_software", lambda precision: False)
+    assert grid.slow_here(runs) == {}
 
 
 def test_folds_and_seeds_multiply_and_the_most_valuable_comes_first():

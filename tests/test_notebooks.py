@@ -205,6 +205,7 @@ def test_rahman2021_fuses_members_that_it_trains_first_by_a_layer_and_by_a_vote(
     vote, together = trained("rahman2021", tmp_path, model="fusion_vote", images=100)
     shutil.rmtree(tmp_path / "work" / "runs")  # half a gigabyte of weights
     assert by_layer.metrics["test"]["n"] == 12
+    assert by_layer.parameters["precision"] == "float32"  # which every processor is quick at
     assert by_layer.parameters["members"] == vote.parameters["members"]
     folder = tmp_path / "work" / "records"
     alone = {

@@ -45,6 +45,26 @@ def test_bfloat16_rounds_the_products_and_keeps_the_weights(undisturbed, faces, 
     np.testing.assert_allclose(np.sum(probabilities, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("precision", "instructions", "gpu", "slow"),
+    [
+        ("bfloat16", False, False, True),
+        ("bfloat16", True, False, False),
+        ("bfloat16", False, True, False),
+        ("float32", False, False, False),
+        ("tf32", False, False, False),
+    ],
+)
+def test_bfloat16_is_known_to_be_slow_where_the_processor_has_no_instructions_for_it(
+    monkeypatch, precision, instructions, gpu, slow
+):
+    asked = torch.ops.mkldnn._is_mkldnn_bf16_supported
+    assert isinstance(asked(), bool)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert torch_loop.in_software(precision) is slow
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_carries_on_with_either_optimizer_in_either_precision(

@@ -431,6 +431,27 @@ def test_what_needs_the_weights_of_a_run_that_was_not_made_is_left(
     assert "tuned  not started: pretraining, whose weights it needs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ({}, ["3 runs of tiny2026 multiply in bfloat16, for which this processor has no"]),
+        ({"gpu": 1}, []),
+        ({"profile": "slurm"}, []),
+    ],
+)
+def test_a_plan_says_what_this_processor_is_slow_at(tool, monkeypatch, where, told):
+    """Of a cluster's processors and of a GPU's it knows nothing."""
+    runs = [made_up(f"run{k}") for k in range(3)]
+    monkeypatch.setattr(grid, "slow_here", lambda asked: {"tiny2026": (len(asked), "bfloat16", 20)})
+    reproduce = tool("reproduce")
+    monkeypatch.setattr(reproduce, "verdicts_of", lambda papers: {})
+    monkeypatch.setattr(reproduce, "purpose", lambda run, verdicts: "")
+    monkeypatch.setattr(reproduce, "preparing", lambda runs: [])
+    options = SimpleNamespace(**{"hours": None, "gpu": 0, "profile": None} | where)
+    lines = reproduce.listing(runs, options).splitlines()
+    assert [line[:72] for line in lines if "multiply" in line] == [line[:72] for line in told]
+
+
 @pytest.fixture
 def kept(tool, tmp_path):
     """What becomes of a record that is there and of one made of the same run, changed."""

@@ -179,6 +179,8 @@ def listing(runs: list[grid.Run], options: argparse.Namespace) -> str:
     else:
         lines.append("Nothing to run.")
     lines += preparing(to_do)
+    if not options.profile and not options.gpu:
+        lines += slow_here(to_do)
     counted = Counter(run.state for run in runs)
     if counted["recorded"] + counted["done"]:
         lines.append(f"{counted['recorded'] + counted['done']} are recorded already")
@@ -203,6 +205,15 @@ def preparing(to_do: list[grid.Run]) -> list[str]:
         "of one core, less where the cache has it"
         for name, made in found.items()
         if not grid.prepared_file(name).exists()
+    ]
+
+
+def slow_here(runs: list[grid.Run]) -> list[str]:
+    """What to know before runs that this processor is slow at, a line a paper."""
+    return [
+        f"{count} runs of {paper} multiply in {numbers}, for which this processor has no "
+        f"instructions: here they take {times:g} times as long as expected or longer"
+        for paper, (count, numbers, times) in grid.slow_here(runs).items()
     ]
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from execute import ROOT, die_with_parent, end_as_by_ctrl_c, how_far
 from jobs import Busy, locked
+from reproduce import slow_here
 from train import beside, sentence
 
 from fer_utils import grid, records
@@ -90,7 +91,9 @@ def main() -> None:
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
             if options.pack:
                 deadline -= seconds_to_pack(build, options)
-            left = train(runs_to_make(runs, build), build, options, deadline, failed)
+            to_make = runs_to_make(runs, build)
+            print("".join(f"{line}\n" for line in slow_here(to_make)), end="", flush=True)
+            left = train(to_make, build, options, deadline, failed)
     except (grid.GridError, records.RecordError, Busy, OSError) as error:
         sys.exit(sentence(error))
     if left:

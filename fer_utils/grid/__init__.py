@@ -24,7 +24,7 @@ from typing import Any
 from fer_utils.grid.asked import READING, Request, folds, make_run, merged, requests_of
 from fer_utils.grid.chapters import Chapter, has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
-from fer_utils.grid.needs import preparations, resources
+from fer_utils.grid.needs import preparations, resources, slow_here
 from fer_utils.grid.order import add_first, ordered, still_open, to_make, with_first
 from fer_utils.grid.recorded import Recorded
 from fer_utils.grid.runs import (
@@ -57,6 +57,7 @@ __all__ = [
     "prepared_file",
     "read_chapter",
     "resources",
+    "slow_here",
     "smoke_runs",
     "still_open",
     "to_make",
@@ -198,6 +199,7 @@ def smoke_runs(
     # The last three matter only with data of their own.
     dropped = ("dataset", "protocol", "fold", "seed", "epochs", "batch_size")
     dropped += ("pretraining", "mode", "keep")
+    dropped += ("precision",)  # left to the chapter: some processors have one format alone
     for run in runs:
         chapter = read_chapter(run.paper)
         variant = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,27 @@ def resources(run: Run) -> dict[str, int]:
     """Memory in MB and threads of a run."""
     needs = load_published(run.paper).runs
     return {"mem_mb": needs.mem_mb, "threads": needs.threads}
+
+
+def slow_here(runs: Sequence[Run]) -> dict[str, tuple[int, str, float]]:
+    """What runs take much longer than expected on this machine, by paper.
+
+    Returns:
+        Of each such paper: how many of its runs, the format of numbers that this processor has no
+        instructions for, and how many times as long as expected they take without, at least.
+    """
+    from fer_utils.training import torch_loop  # takes seconds
+
+    found = {}
+    for paper in dict.fromkeys(run.paper for run in runs):
+        rule = load_published(paper).runs.slow_without
+        if rule is None or not torch_loop.in_software(rule.format):
+            continue
+        left_out = read_chapter(paper).parameters
+        own = [{**left_out, **run.fields} for run in runs if run.paper == paper]
+        if count := sum(fits(rule.fits, fields) for fields in own):
+            found[paper] = (count, rule.format, rule.times)
+    return found
 
 
 def preparations(run: Run, root: Path = ROOT) -> list[Preparation]:

@@ -212,6 +212,18 @@ def _logits(model: Trainable, images: np.ndarray) -> Tensor:
         return model.network(batch).float()
 
 
+def in_software(precision: Precision) -> bool:
+    """Whether the processor that would train has no instructions for products of this precision.
+
+    It then takes many times as long as in float32 (tests/benchmarks/bench_torch.py). bfloat16 needs
+    AVX-512 on x86; a GPU is taken to have what it needs.
+    """
+    if precision != "bfloat16" or torch.cuda.is_available():
+        return False
+    mkldnn = torch.backends.mkldnn.is_available()
+    return not (mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def size(model: Trainable, images: np.ndarray) -> tuple[int, int]:
     """Weights of a network, and its multiply-accumulates for one of `images`."""
     weights = sum(weight.numel() for weight in model.network.parameters())
