@@ -231,7 +231,8 @@ def optimizer(network: nn.Module, learning_rate: float = 0.01) -> torch.optim.SG
     """Stochastic gradient descent (section 3.3); None where nothing is to be trained.
 
     OPEN: learning rate, momentum and weight decay are those of the public PyTorch recipe for
-    FER2013 with the same two networks, batch size and list of transforms.
+    FER2013 with two networks of these names, the same batch size and list of transforms; its
+    clipping of gradients is left out.
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if not weights:
