@@ -1,7 +1,13 @@
-"""What several test files share: a few learnable pictures, and records without a training."""
+"""What several test files share: learnable pictures, records without a training, the tools."""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny_project
 import trees
 from hypothesis import settings
 
@@ -139,3 +145,35 @@ def judged(monkeypatch, tmp_path, make_record):
         return judge(published, compared, recorded, tmp_path)
 
     return judge_claims
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """A file of tools/, as a module."""
+    monkeypatch.syspath_prepend(tiny_project.ROOT / "tools")
+    return import_module
+
+
+@pytest.fixture
+def pretend(tool, monkeypatch):
+    """Let within.py start nothing: a run ends with its status of those given, at None never."""
+    within = tool("within")
+
+    def pretend(ends: dict[str, int | None]) -> list[str]:
+        """Names of the runs, as they are started."""
+        started = []
+
+        def start(run, build, options):
+            started.append(run.name)
+            status = ends.get(run.name, 0)
+            process = SimpleNamespace(poll=lambda: status, returncode=status)
+            training = within.Training(run, process, Path(os.devnull), seconds=10**6)
+            training.look = lambda: True
+            return training
+
+        monkeypatch.setattr(within, "start", start)
+        monkeypatch.setattr(within, "stop", lambda training: None)
+        monkeypatch.setattr(within, "slow_here", lambda runs: [])  # of a paper that nobody wrote
+        return started
+
+    return pretend

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -380,40 +379,9 @@ def preparation(project) -> dict:
     return {"name": name, "dataset": "jaffe", **told}
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """A file of tools/, as a module."""
-    monkeypatch.syspath_prepend(tiny_project.ROOT / "tools")
-    return import_module
-
-
 def made_up(name: str, *first: str) -> grid.Run:
     fields = {"dataset": "jaffe", "seed": 0}
     return grid.Run(name, PAPER, {}, fields, ("full",), (), (), 0, first=first)
-
-
-@pytest.fixture
-def pretend(tool, monkeypatch):
-    """Let within.py start nothing: a run ends with its status of those given, at None never."""
-    within = tool("within")
-
-    def pretend(ends: dict[str, int | None]) -> list[str]:
-        """Names of the runs, as they are started."""
-        started = []
-
-        def start(run, build, options):
-            started.append(run.name)
-            status = ends.get(run.name, 0)
-            process = SimpleNamespace(poll=lambda: status, returncode=status)
-            training = within.Training(run, process, Path(os.devnull), seconds=10**6)
-            training.look = lambda: True
-            return training
-
-        monkeypatch.setattr(within, "start", start)
-        monkeypatch.setattr(within, "stop", lambda training: None)
-        return started
-
-    return pretend
 
 
 @pytest.mark.parametrize("status", [1, None])
