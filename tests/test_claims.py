@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from made_papers import BEST, GAIN, SUM, cell, paper
 
-from fer_utils import comparison, data_report, differences, estimates, ferplus, gaps, records
+from fer_utils import (
+    comparison,
+    data_report,
+    differences,
+    estimates,
+    experiments,
+    ferplus,
+    gaps,
+    records,
+)
 from fer_utils.claims import judge
-from fer_utils.manifests import load_published, published_papers
+from fer_utils.manifests import load_manifest, load_published, published_papers
 
 
 @pytest.mark.parametrize(
@@ -470,6 +479,9 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
     for before, after in (("plain", "no-bn"), ("no-bn", "no-se")):
         assert added(before, after).low > 0
     assert added("no-se", "full").low < 0 < added("no-se", "full").mean
+    assert "on the validation part squeeze-and-excitation alone is below neither" in believe
+    (se_alone,), (neither,) = forms["no-bn"], forms["plain"]
+    assert se_alone.metrics["val"]["accuracy"] < neither.metrics["val"]["accuracy"]
     assert "Our one run of the whole schedule on FER+ stays below the margin, which" in believe
     (run,) = runs_of("wang2023", "table4-ours-ferplus")
     (found,) = (
@@ -502,6 +514,55 @@ def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
         for runs in (balanced, not_balanced)
     ]
     assert means[0] < means[1]
+
+
+def taken_away(faces: str) -> tuple[float, int]:
+    """The share of nouisser2023's training images that NearMiss takes away, and how many stay."""
+    told = experiments.found_beside("nouisser2023", "preparation").values()
+    (counts,) = (
+        one["balanced"].values()
+        for one in told
+        if (one["faces"], one["balancing"]) == (faces, "train")
+    )
+    before = sum(count["before"] for count in counts)
+    kept = sum(count["after"] - count["made"] for count in counts)
+    return 1 - kept / before, kept
+
+
+def test_what_is_said_of_near_miss_and_of_balancing_before_the_split_is_what_the_records_say():
+    published = load_published("nouisser2023")
+    (detail,) = (one for one in published.open if one.id == "faces")
+    assert "NearMiss takes a fifth of the training images away with this detector" in detail.reason
+    assert "hardly any with Haar's and two fifths of the whole ones" in detail.reason
+    shares = {faces: taken_away(faces) for faces in ("hog", "haar", "none")}
+    assert round(5 * shares["hog"][0], 1) == 1
+    assert shares["haar"][0] < 0.05
+    assert 0.4 < shares["none"][0] < 0.45
+    believe = " ".join(published.report.believe.split())
+    assert "is better with two thirds of the originals, on other test images: a hint" in believe
+    assert 0.6 < shares["haar"][1] / shares["hog"][1] < 0.7
+    every = comparison.select(
+        records.read_all("nouisser2023"), {"variant": "mobilenet"}, records.KEPT
+    )
+    wrong = {"variant": "mobilenet", "contrast": "balanced before the split"}
+    (hog,) = comparison.select(every, {"faces": "hog", "balancing": "train"}, records.KEPT)
+    (haar,) = comparison.select(every, {"faces": "haar"}, records.KEPT)
+    (wrong,) = comparison.select(records.read_all("nouisser2023"), wrong, records.KEPT)
+    worse, better = (estimates.estimate([one], "accuracy", "percent") for one in (hog, haar))
+    assert worse.high < better.low
+    disgust = load_manifest("fer2013").class_names.index("disgust")
+    matrix = np.array(wrong.metrics["test"]["confusion_matrix"])
+    assert matrix[disgust].sum() / matrix.sum() == pytest.approx(1 / 7, abs=0.01)
+    assert matrix[disgust, disgust] / matrix[disgust].sum() > 0.95
+    (told,) = (
+        one["balanced"]["disgust"]
+        for one in experiments.found_beside("nouisser2023", "preparation").values()
+        if one["balancing"] == "before_split"
+    )
+    assert told["made"] / told["after"] > 0.8
+    right = matrix.trace() - matrix[disgust, disgust]
+    without = right / (matrix.sum() - matrix[disgust].sum())
+    assert abs(without - hog.metrics["test"]["accuracy"]) < 0.04
 
 
 def recalls_apart(runs: list[records.RunRecord], column: str, part: str) -> float:

@@ -147,8 +147,8 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
         means="In these rows the accuracy is not the top-1 accuracy of the predictions that recall "
         "and precision are of: it is another figure, or of other images.",
         does_not_mean="That it was not computed. Keras, for one, has an accuracy of single outputs "
-        "under the same name, figures of one row may be of different epochs or parts, and images "
-        "may have been left out.",
+        "and printed it under the same name in older versions, figures of one row may be of "
+        "different epochs or parts, and images may have been left out.",
     )
 
 
