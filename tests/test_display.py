@@ -833,6 +833,29 @@ def test_compute_counts_runs_and_names_each_device_once(make_record):
     assert display.compute([]) == ""
 
 
+def test_epochs_that_a_longer_run_went_on_from_are_counted_once(make_record):
+    def trained_for(*hours, seed=0, **more):
+        run = make_record(f"{hours}{seed}{more}", epochs=len(hours), seed=seed, **more)
+        seconds = [3600.0 * hour for hour in hours]
+        told = {
+            "history": {**run.history, "seconds": seconds},
+            "timings": {"training": sum(seconds)},
+        }
+        return run.model_copy(update=told)
+
+    longest, short, longer = trained_for(4, 2, 8, 16), trained_for(4, 2), trained_for(4, 2, 8)
+    runs = [longest, short, longer]
+    assert " 30.0 hours of training" in display.compute(runs)
+    assert " 30.0 hours of training" in display.compute([longest, longer])
+    # Begun anew, from the same first epoch alone, and of other parameters.
+    apart = [trained_for(5, 2, 8, seed=0), trained_for(4, 3), trained_for(4, 2, rate=0.1)]
+    assert " 54.0 hours of training" in display.compute([*runs, *apart])
+
+    told = lines(display.costs([compared(of_runs(short.run)), compared(of_runs(longer.run))], runs))
+    assert [row[3] for row in told if row[0].startswith("II")] == ["21,600", "50,400"]
+    assert told[1][:3] == ["yengikand2023", "3", "108,000"]
+
+
 def test_repeated_columns_are_told_only_when_whole():
     cell = CELL.model_copy(update={"unit": "fraction", "printed": "0.97", "row": "plain"})
     ours = Estimate(0.96, 0.94, 0.98, (), 147)

@@ -10,7 +10,7 @@ from IPython.display import HTML
 
 from fer_utils.comparison import Comparison, select
 from fer_utils.display.cells import table
-from fer_utils.display.trained import devices
+from fer_utils.display.trained import devices, training_seconds
 from fer_utils.grid import READING, Run, still_open
 from fer_utils.manifests import load_published
 from fer_utils.records import KEPT, RunRecord
@@ -24,8 +24,9 @@ def costs(
 ) -> HTML:
     """Seconds, devices and energy behind every number: a line a set of runs, folded by paper.
 
-    A run that several lines are read from is counted in each, and once in the sums. A headline
-    result without a full run has a line with what one seed is expected to take.
+    A run that several lines are read from is counted in each, and once in the sums; so are epochs
+    that a run with more of them went on from. A headline result without a full run has a line with
+    what one seed is expected to take.
 
     Args:
         comparisons: of one paper or of several.
@@ -145,7 +146,7 @@ def _cost(found: Sequence[RunRecord], energy: bool) -> dict[str, object]:
     """Seconds, devices and energy of some runs, as cells of a table."""
     cost = {
         "Runs": len(found),
-        "Training, s": f"{sum(run.timings.get('training', 0) for run in found):,.0f}",
+        "Training, s": f"{training_seconds(found):,.0f}",
         "Prediction, s": f"{sum(run.timings.get('prediction', 0) for run in found):,.1f}",
         "Device": escape(devices(found)),
     }

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from fer_utils.comparison import Comparison, judge
 from fer_utils.display.cells import interval
-from fer_utils.display.trained import devices
+from fer_utils.display.trained import devices, training_seconds
 from fer_utils.estimates import Estimate
 from fer_utils.records import RunRecord
 
@@ -111,7 +111,7 @@ def compute(recorded: Sequence[RunRecord]) -> str:
     """How many runs there are, and what their training took; empty without runs."""
     if not recorded:
         return ""
-    hours = sum(run.timings["training"] for run in recorded) / 3600
+    hours = training_seconds(recorded) / 3600
     runs = f"{len(recorded)} recorded run{'' if len(recorded) == 1 else 's'}"
     return f"**Compute.** {runs}, {hours:.1f} hours of training, on {devices(recorded)}."
 

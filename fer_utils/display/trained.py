@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -374,6 +376,26 @@ def rules(found: Mapping[str, Estimate]) -> HTML | Markdown:
             for rule, ours in found.items()
         ]
     )
+
+
+def training_seconds(found: Sequence[RunRecord]) -> float:
+    """What the training of runs took together; epochs that several of them share count once.
+
+    A run that went on from one with fewer epochs has the seconds of those in its own.
+    """
+    groups: dict[str, list[RunRecord]] = {}
+    for run in found:
+        same = {**run.parameters, "epochs": None}
+        groups.setdefault(json.dumps([run.paper, same], sort_keys=True), []).append(run)
+    total = sum(run.timings.get("training", 0) for run in found)
+    for group in groups.values():
+        if len(group) == 1:  # to read a history takes time
+            continue
+        # In this order each one shares the most with the one before it.
+        for one, other in pairwise(sorted(run.history.get("seconds", []) for run in group)):
+            both = zip(one, other, strict=False)
+            total -= sum(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    return total
 
 
 def devices(found: Sequence[RunRecord]) -> str:
