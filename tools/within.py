@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from execute import ROOT, die_with_parent, end_as_by_ctrl_c, how_far
-from jobs import Busy, locked
+from jobs import Busy, cores, locked
 from reproduce import slow_here
 from train import beside, sentence
 
@@ -76,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
-    parser.add_argument("--threads", type=int, default=0, help="cores of each, 0 for all")
+    parser.add_argument("--threads", type=int, default=0, help="cores of each; 0: all, shared")
     parser.add_argument("--pack", type=Path, help="archive of all records that were made here")
     parser.add_argument("--checkpoints", action="store_true", help="pack unfinished runs, too")
     options = parser.parse_args()
@@ -217,7 +217,9 @@ def next_step(ready: list[grid.Run], at_work: set[str]) -> grid.Run | grid.Prepa
 
 def start(run: grid.Run | grid.Preparation, build: Path, options: argparse.Namespace) -> Training:
     print(f"  {run.name}  started", flush=True)
-    words = [json.dumps(asdict(run)), "--threads", str(options.threads)]
+    # Side by side with all cores each, they would wait for one another.
+    share = 0 if options.at_once == 1 else max(1, cores() // options.at_once)
+    words = [json.dumps(asdict(run)), "--threads", str(options.threads or share)]
     if isinstance(run, grid.Run):
         words += ["--build", str(build), "--results", str(results_of(options))]
         tool, log = "train.py", build / run.paper / run.name / "running.log"
