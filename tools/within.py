@@ -110,6 +110,8 @@ def main() -> None:
 def runs_to_make(runs: list[grid.Run], build: Path) -> list[grid.Run]:
     """Those that are not recorded, in their order, each after the one it starts from."""
     chosen = [run for run in runs if grid.is_to_run(run)]
+    for run in chosen:  # of a run whose record is gone; the short ones' lie elsewhere
+        grid.done_file(run).unlink(missing_ok=True)
     return [run for run in chosen if not (build / run.paper / run.name / "done.json").exists()]
 
 
@@ -257,15 +259,21 @@ def made_here(build: Path) -> dict[Path, dict]:
     return {path.parent: json.loads(path.read_text()) for path in build.glob("*/*/done.json")}
 
 
+def records_made(done: dict[Path, dict], results: Path) -> list[Path]:
+    """Of the runs that were made here; a record may be gone since."""
+    made = [results / folder.parent.name / f"{told['run']}.json" for folder, told in done.items()]
+    return [record for record in made if record.exists()]
+
+
 def to_pack(done: dict[Path, dict], build: Path, results: Path, checkpoints: bool) -> list[Path]:
     """Files of the records made here and, where asked for, folders of unfinished runs."""
+    made = records_made(done, results)
     files = []
-    for folder, told in done.items():
-        record = results / folder.parent.name / f"{told['run']}.json"
+    for record in made:
         files += [path for path in (record, record.with_suffix(".npz")) if path.exists()]
     for paper in {folder.parent.name for folder in done}:
         files += beside(results / paper)
-    finished = {told["run"] for told in done.values()}
+    finished = {record.stem for record in made}
     if checkpoints:
         for folder in build.glob("*/runs/*"):
             if folder.name not in finished and (folder / "state.json").exists():
@@ -292,7 +300,8 @@ def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     size = archive.stat().st_size / 2**20
-    print(f"{archive}: {len(done)} runs, {size:.1f} MiB", flush=True)
+    made = len(records_made(done, results))
+    print(f"{archive}: {made} runs, {size:.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":
