@@ -33,7 +33,7 @@ def recorded(run: grid.Run, **changes) -> dict:
         "trained_on": 28_709,
         "training": 1000.0,
         "prediction": 10.0,
-        "device": {"kind": "cpu"},
+        "device": {"kind": "cpu", "threads": 1},
         "versions": provenance.versions(),
         "code": chapter.code,
         "data": "0" * 64,
@@ -261,9 +261,21 @@ def test_cost_is_that_of_the_record_most_alike_in_proportion():
         replace(run, fields={**run.fields, "seed": 1}), training=1000.0, prediction=10.0
     )
     half = recorded(replace(run, fields={"dataset": "ck48", "seed": 1}), training=1.0)
-    on_a_gpu = {**line, "training": 10.0, "device": {"kind": "cuda"}}
-    told = {found.name: found for found in plan(on_a_gpu, line, half, table="table2-ours-fer2013")}
-    assert told[run.name].seconds == pytest.approx(1010)
+    calls = [{"kind": "gpu", "threads": 1}, {"kind": "cpu", "threads": 1}]
+    elsewhere = [
+        {**line, "training": 10.0, "device": device}
+        for device in (
+            {"kind": "cuda"},
+            {"kind": "mixed", "calls": calls},
+            {"kind": "cpu", "calls": calls[1:] * 2},
+            {"kind": "cpu", "threads": 16, "cores": 16},
+            {"kind": "cpu", "threads": 0, "cores": 16},
+        )
+    ]
+    for others in (elsewhere, elsewhere[::-1]):
+        every = plan(*others, line, half, table="table2-ours-fer2013")
+        assert {found.name: found for found in every}[run.name].seconds == pytest.approx(1010)
+    assert {found.seconds for found in plan(*elsewhere)} == {None}
     assert {run.seconds for run in plan()} == {None}
 
 

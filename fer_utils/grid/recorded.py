@@ -85,7 +85,9 @@ class Recorded:
             if row["paper"] == run.paper
             and row["training"]
             and row["trained_on"]
-            and row["device"].get("kind") == "cpu"  # what is expected is said of a core
+            # What is expected is said of one core; a run of several devices names no threads.
+            and row["device"].get("kind") == "cpu"
+            and row["device"].get("threads") == 1
         ]
         if alike:
 
