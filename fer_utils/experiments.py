@@ -171,6 +171,7 @@ def run(
                 checkpoints.extend(begun, folder, parameters["epochs"])
         if said := checkpoints.keep_to_versions(folder, versions, loop.FRAMEWORK):
             print(said, flush=True)
+        device = _device(folder, {**provenance.device(), "threads": threads})
         started = time.perf_counter()
         fit = loop.fit(
             model,
@@ -239,12 +240,51 @@ def run(
             "epoch": float(np.median(seconds)),
             "prediction": predicted - trained,
         },
-        device={**provenance.device(), "threads": threads},
+        device=device,
         versions=versions,
         code=records.Code(entry_points=entry_points, sha256=code, **provenance.commit()),
         created=records.now(),
     )
     return Run(record, test, parts["test"].labels, model)
+
+
+def _device(folder: Path, here: dict[str, Any]) -> dict[str, Any]:
+    """What computes a run: this call's device, or all of those whose epochs the run consists of.
+
+    Each call's is kept in `devices.json` beside the checkpoints, with how many epochs were finished
+    before it; epochs of before the first one there count as that one's.
+
+    Args:
+        folder: of the run; no other process trains in it.
+        here: this call's.
+
+    Returns:
+        `here`; or, where they differ, kind "mixed" or what kind they all are, their names as model,
+        and each of them in "calls".
+    """
+
+    def told(name: str, otherwise: Any) -> Any:
+        try:
+            return json.loads((folder / name).read_text())
+        except (OSError, ValueError):  # of a damaged state `fit` says what to do
+            return otherwise
+
+    begun = told("state.json", {}).get("epoch", 0)
+    # A call that finished no epoch, or whose epochs were dropped, took no part.
+    calls = [call for call in told("devices.json", []) if call["after"] < begun]
+    calls.append({**here, "after": begun})
+    checkpoints.write_atomically(folder / "devices.json", json.dumps(calls, indent=1).encode())
+    devices: list[dict[str, Any]] = []
+    for call in calls:
+        device = {key: value for key, value in call.items() if key != "after"}
+        if device not in devices:
+            devices.append(device)
+    if len(devices) == 1:
+        return here
+    kinds = {device["kind"] for device in devices}
+    names = dict.fromkeys(device.get("gpu") or device["model"] for device in devices)
+    kind = kinds.pop() if len(kinds) == 1 else "mixed"
+    return {"kind": kind, "model": " and ".join(names), "calls": devices}
 
 
 def _persons(data: FaceDataset, probabilities: np.ndarray) -> dict[str, list[int]] | None:

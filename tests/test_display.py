@@ -833,6 +833,13 @@ def test_compute_counts_runs_and_names_each_device_once(make_record):
     assert display.compute([]) == ""
 
 
+def test_every_device_of_a_run_is_named(make_record):
+    calls = [{"kind": "gpu", "gpu": "a GPU"}, {"kind": "cpu", "model": "a core", "threads": 1}]
+    mixed = {"kind": "mixed", "model": "a GPU and a core", "calls": calls}
+    runs = [make_record().model_copy(update={"device": device}) for device in (mixed, calls[0])]
+    assert display.devices(runs) == "a GPU; a core, 1 core"
+
+
 def test_epochs_that_a_longer_run_went_on_from_are_counted_once(make_record):
     def trained_for(*hours, seed=0, **more):
         run = make_record(f"{hours}{seed}{more}", epochs=len(hours), seed=seed, **more)

@@ -3,6 +3,8 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,6 +286,84 @@ def no_more_than_one_epoch():
     """`flip_and_shift`, once."""
     calls = iter([flip_and_shift])
     return lambda images, rng: next(calls)(images, rng)
+
+
+# ---- devices -----------------------------------------------------------------------------------
+
+GPU = {"kind": "gpu", "gpu": "a fast one", "model": "a processor", "cores": 16}
+CORE = {"kind": "cpu", "model": "a processor", "cores": 2}
+
+
+@pytest.fixture
+def train_on(faces, tmp_path, monkeypatch):
+    """A function that trains on a device, without computing, and may be stopped; the record."""
+
+    def train_on(device, epochs=2, *, stop_after=None, **changes):
+        def fit(model, train, val, *, epochs, folder, **_):
+            run = {"epochs": epochs}
+            start = {"run": run, "epoch": 0, "history": {}, "best": ""}
+            state = checkpoints.load_state(folder, run) or start
+            for epoch in range(state["epoch"] + 1, epochs + 1):
+                if stop_after in (0, epoch - 1):
+                    raise Stopped
+                history = {figure: [1.0] * epoch for figure in checkpoints.FIGURES}
+                state = {**state, "epoch": epoch, "history": history}
+                state = checkpoints.save_state(folder, state, Path.touch, best=True, suffix=".none")
+            return keras_loop.Fit(checkpoints.history_of(state), epochs, "last epoch")
+
+        loop = SimpleNamespace(
+            FRAMEWORK="Keras",
+            prepare=lambda seed, threads: None,
+            fit=fit,
+            predict=lambda model, images: np.full((len(images), 3), 1 / 3, np.float32),
+            size=lambda model, images: (1, 1),
+        )
+        monkeypatch.setattr(provenance, "device", lambda: device)
+        changes = {"parameters": {**PARAMETERS, "epochs": epochs}, "threads": 1, **changes}
+        return run(faces, tmp_path, loop=loop, build=lambda: None, **changes).record
+
+    return train_on
+
+
+def test_a_run_that_went_on_elsewhere_names_both_devices(train_on, tmp_path):
+    with pytest.raises(Stopped):
+        train_on(GPU, stop_after=1)
+    with pytest.raises(Stopped):
+        train_on({**CORE, "model": "not at work"}, stop_after=0)
+    record = train_on(CORE)
+    both = [{**GPU, "threads": 1}, {**CORE, "threads": 1}]
+    mixed = {"kind": "mixed", "model": "a fast one and a processor", "calls": both}
+    assert record.device == mixed
+    assert records.read(records.write(record, None, None, tmp_path)).device == mixed
+    assert train_on(CORE, 3, shorter=(2,)).device == mixed
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "model"),
+    [({**CORE, "model": "another"}, 1, "a processor and another"), (CORE, 0, "a processor")],
+)
+def test_a_run_that_went_on_on_another_processor_or_on_more_cores_says_so(
+    train_on, device, threads, model
+):
+    with pytest.raises(Stopped):
+        train_on(CORE, stop_after=1)
+    both = [{**CORE, "threads": 1}, {**device, "threads": threads}]
+    told = train_on(device, threads=threads).device
+    assert told == {"kind": "cpu", "model": model, "calls": both}
+
+
+def test_a_run_that_went_on_where_it_began_names_one_device(train_on):
+    with pytest.raises(Stopped):
+        train_on(CORE, stop_after=1)
+    assert train_on(CORE).device == train_on(CORE).device == {**CORE, "threads": 1}
+
+
+def test_epochs_that_were_dropped_have_no_device(train_on, monkeypatch):
+    with pytest.raises(Stopped):
+        train_on(GPU, stop_after=1)
+    now = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: {**now, "keras": "0.1"})
+    assert train_on(CORE).device == {**CORE, "threads": 1}
 
 
 # ---- names and profiles ------------------------------------------------------------------------

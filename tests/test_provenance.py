@@ -411,5 +411,8 @@ def test_energy_joins_the_record_of_a_run_trained_in_one_go(make_record, machine
         made = record.model_copy(update={"timings": timings})
         told = train.with_energy(made, energy)
         assert told.device.get("joules") == joules
+        of_two_calls = {"kind": "cpu", "calls": [record.device, record.device]}
+        begun_elsewhere = made.model_copy(update={"device": of_two_calls})
+        assert train.with_energy(begun_elsewhere, energy).device == of_two_calls
         assert told.device["kind"] == "cpu"
         assert told.metrics == record.metrics

@@ -132,7 +132,8 @@ def clear(folder: Path) -> None:
 
 def with_energy(record: records.RunRecord, energy: provenance.Energy) -> records.RunRecord:
     """A record that tells what the machine used meanwhile, where that is known and is the run's."""
-    if record.timings.get("this_call", 0) < record.timings["training"]:
+    in_one_go = record.timings.get("this_call", 0) >= record.timings["training"]
+    if not in_one_go or "calls" in record.device:
         return record  # some of its epochs are of an earlier call
     used = energy.used(record.device.get("kind", "cpu"))
     return record.model_copy(update={"device": record.device | used})

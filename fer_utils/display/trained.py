@@ -401,8 +401,7 @@ def training_seconds(found: Sequence[RunRecord]) -> float:
 def devices(found: Sequence[RunRecord]) -> str:
     """What runs were computed on, each device once, such as "a processor, 1 core"."""
     names = {}
-    for run in found:
-        device = run.device
+    for device in (call for run in found for call in run.device.get("calls", [run.device])):
         used = device.get("threads") or device.get("cores")
         cores = f", {used} core{'' if used == 1 else 's'}" if device.get("kind") == "cpu" else ""
         name = device.get("gpu") or device.get("model") or device.get("kind", "unknown")
