@@ -25,7 +25,12 @@ PACKAGE = "fer_utils"
 SOURCE = Path(__file__).parents[1]
 POWERCAP = Path("/sys/class/powercap")
 ALONE = 0.9  # share of the processor time that has to be a run's own for its energy to be told
-LIBRARIES = ("keras", "tensorflow", "torch", "numpy", "scikit-learn", "opencv-python", "dlib-bin")
+LIBRARIES = (
+    *("keras", "tensorflow", "torch", "numpy", "scikit-learn", "imbalanced-learn"),
+    *("opencv-python", "dlib-bin"),
+)
+# The same code under another name, which set-up installs where the system lacks libGL.
+TWINS = {"opencv-python": "opencv-python-headless"}
 # Libraries that do not move a chapter's numbers, by its framework.
 OTHER_FRAMEWORK = {"Keras": {"torch"}, "PyTorch": {"keras", "tensorflow"}}
 
@@ -153,10 +158,11 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can move a number."""
     found = {"python": platform.python_version()}
     for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
+        for name in (library, TWINS.get(library, library)):
+            try:
+                found.setdefault(library, metadata.version(name))
+            except metadata.PackageNotFoundError:
+                continue
     return found
 
 

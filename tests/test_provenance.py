@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib import import_module
+from importlib import import_module, metadata
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,12 +229,28 @@ def test_versions_are_those_of_python_and_of_what_is_installed():
     found = versions()
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["numpy"] == np.__version__
-    assert {"keras", "tensorflow", "torch"} <= set(found)
+    assert {"keras", "tensorflow", "torch", "imbalanced-learn", "opencv-python"} <= set(found)
 
 
 def test_a_library_that_is_not_installed_has_no_version(monkeypatch):
     monkeypatch.setattr(provenance, "LIBRARIES", ("numpy", "no-such-library"))
     assert set(versions()) == {"python", "numpy"}
+
+
+def test_opencv_without_windows_is_opencv(monkeypatch):
+    installed = {"opencv-python-headless": "4.14", "imbalanced-learn": "0.14"}
+
+    def version(name):
+        if name not in installed:
+            raise metadata.PackageNotFoundError
+        return installed[name]
+
+    monkeypatch.setattr(provenance.metadata, "version", version)
+    monkeypatch.setattr(provenance, "LIBRARIES", ("opencv-python", "imbalanced-learn"))
+    of_both = {"python": versions()["python"], "opencv-python": "4.14", "imbalanced-learn": "0.14"}
+    assert versions() == of_both
+    installed["opencv-python"] = "4.13"
+    assert versions() == {**of_both, "opencv-python": "4.13"}
 
 
 def test_the_commit_is_told_and_whether_tracked_files_differ_from_it(tmp_path):
