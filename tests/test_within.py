@@ -1,13 +1,16 @@
 """Training for so many minutes, and the steps of the workflow, each by itself: tools/within.py."""
 
 import json
+import shutil
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny_project import PAPER
+import tiny_project
+from tiny_project import PAPER, call, planned
 
 from fer_utils import grid
 
@@ -62,9 +65,64 @@ def test_a_run_whose_record_is_gone_is_made_again(tool, made, tmp_path, capsys):
     made(lost).unlink()
     made(kept)
     archive = tmp_path / "home.tar.gz"
-    within.pack(archive, tmp_path / "grid", tmp_path / "results", checkpoints=True)
+    within.pack(archive, tmp_path / "grid", tmp_path / "results", every=[])
     assert "home.tar.gz: 1 runs, " in capsys.readouterr().out
     assert packed(archive) == {"record-of-kept.json", "record-of-lost", "state.json"}
     recorded = replace(kept, state="recorded")
     assert within.runs_to_make([lost, recorded], tmp_path / "grid") == [lost]
     assert grid.done_file(kept).exists()
+
+
+@pytest.mark.parametrize("kind", ["first", "after"])
+@pytest.mark.parametrize("state", ["to run", "absent"])  # its data may be elsewhere
+def test_what_an_open_run_starts_from_is_packed(tool, made, tmp_path, kind, state):
+    within, needed, other = tool("within"), made_up("needed"), made_up("other")
+    names = {made(run).stem for run in (needed, other)}
+    more = made_up("more", **{kind: ("needed",)}, state=state)
+    archive = tmp_path / "home.tar.gz"
+
+    def folders(*every: grid.Run) -> set[str]:
+        within.pack(archive, tmp_path / "grid", tmp_path / "results", every)
+        return names & packed(archive)
+
+    assert folders(needed, other, more) == {"record-of-needed"}
+    made(more)
+    assert folders(needed, other, more) == set()
+    assert folders(needed, other, replace(more, name="new", state="recorded")) == set()
+
+
+def test_what_trainings_leave_takes_its_time_to_pack(tool, made, pretend, monkeypatch, tmp_path):
+    """A second run is not begun in the time that the first one's checkpoints take."""
+    within, run = tool("within"), made_up("some")
+    folder = tmp_path / "grid" / PAPER / "runs" / made(run).stem
+    with (folder / "epoch-0001.npy").open("wb") as file:
+        file.truncate(int(1000 * within.PACKED_A_SECOND))
+    monkeypatch.setattr(grid, "preparations", lambda run: [])
+    for checkpoints, names in ((False, ["some", "next"]), (True, ["some"])):
+        started = pretend({})
+        options = SimpleNamespace(at_once=1, minutes=20, checkpoints=checkpoints)
+        runs = [run, made_up("next")]
+        within.train(runs, tmp_path / "grid", options, time.monotonic() + 1050)
+        assert started == names
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
+    """The one that it starts from is executed there, too, for its weights, but not trained."""
+    away, home = tiny_project.make(tmp_path / "away"), tmp_path / "home"
+    leave = shutil.ignore_patterns("build", "cache", "__pycache__")
+    shutil.copytree(away, home, ignore=leave)  # data with their times, which say what they are
+    (second,) = (run for run in planned(away) if run["first"])
+    (first,) = second["first"]
+    archive = tmp_path / "home.tar.gz"
+    words = ("--minutes", "9", "--seeds", "0", "--only")
+    done = call(away, "within", *words, first, "--pack", archive, "--checkpoints")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with tarfile.open(archive) as file:
+        file.extractall(home, filter="data")
+    (state,) = home.glob("build/grid/*/runs/*/state.json")
+    epochs = json.loads(state.read_text())["history"]["seconds"]
+    rest = call(home, "within", *words, second["name"])
+    assert rest.returncode == 0, rest.stdout + rest.stderr
+    assert len(list((home / "results" / PAPER).glob("*.json"))) == 2
+    assert json.loads(state.read_text())["history"]["seconds"] == epochs

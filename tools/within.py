@@ -4,7 +4,8 @@
 
 Makes the runs of the grid in the order of their value, as many as fit. What does not fit stops
 after a whole epoch and goes on from there when the same command is given again, here, or wherever
-the archive of `--checkpoints` was unpacked. A GPU is used where one is seen.
+the archive of `--checkpoints` was unpacked; so does what starts from a run that was finished here.
+A GPU is used where one is seen.
 At home:
 
     tar xzf home.tar.gz --exclude=build --skip-old-files        in the project's folder
@@ -78,7 +79,11 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     parser.add_argument("--threads", type=int, default=0, help="cores of each; 0: all, shared")
     parser.add_argument("--pack", type=Path, help="archive of all records that were made here")
-    parser.add_argument("--checkpoints", action="store_true", help="pack unfinished runs, too")
+    parser.add_argument(
+        "--checkpoints",
+        action="store_true",
+        help="pack unfinished runs, too, and finished ones that others start from",
+    )
     options = parser.parse_args()
     if options.pack and (options.pack.is_dir() or not os.access(options.pack.parent, os.W_OK)):
         parser.error(f"--pack: {options.pack} cannot be written")
@@ -88,9 +93,15 @@ def main() -> None:
     try:
         words = (options.paper, options.table, options.seeds, options.smoke)
         runs = grid.chosen(*words, only=" ".join(options.only))
+        every = None
+        if options.checkpoints:
+            # What is left out here may be made elsewhere. Both: a run that is there only because
+            # another starts from it has another name where a table asks for it.
+            whole = grid.chosen(options.paper, seeds=options.seeds, smoke=options.smoke)
+            every = [*runs, *whole]
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
             if options.pack:
-                deadline -= seconds_to_pack(build, options)
+                deadline -= seconds_to_pack(build, options, every)
             to_make = runs_to_make(runs, build)
             print("".join(f"{line}\n" for line in slow_here(to_make)), end="", flush=True)
             left = train(to_make, build, options, deadline, failed)
@@ -100,7 +111,7 @@ def main() -> None:
         print(f"{left} left; the same command goes on.", flush=True)
     if options.pack:
         try:
-            pack(options.pack, build, results_of(options), options.checkpoints)
+            pack(options.pack, build, results_of(options), every)
         except OSError as error:
             sys.exit(f"{options.pack} was not packed: {sentence(error)}.")
     if failed:
@@ -163,6 +174,8 @@ def train(
                         lost.add(training.run.name)
                         failed.add(training.run.name)
                         stopped += isinstance(training.run, grid.Run)
+                    elif (left := checkpoints_of(training.run, build)) and options.checkpoints:
+                        deadline -= packing([left])  # others may start from it
                     continue
                 time_left = deadline - time.monotonic()
                 ended = training.look()
@@ -265,42 +278,69 @@ def records_made(done: dict[Path, dict], results: Path) -> list[Path]:
     return [record for record in made if record.exists()]
 
 
-def to_pack(done: dict[Path, dict], build: Path, results: Path, checkpoints: bool) -> list[Path]:
-    """Files of the records made here and, where asked for, folders of unfinished runs."""
+def to_pack(build: Path, results: Path, every: list[grid.Run] | None) -> list[Path]:
+    """Files of the records made here and, where asked for, folders of checkpoints.
+
+    Args:
+        build, results: where they are.
+        every: runs of the grid; None for no checkpoints. They are packed of runs that are not
+            finished, and of those that an open one starts from: elsewhere it would make them again.
+    """
+    done = made_here(build)
     made = records_made(done, results)
     files = []
     for record in made:
         files += [path for path in (record, record.with_suffix(".npz")) if path.exists()]
     for paper in {folder.parent.name for folder in done}:
         files += beside(results / paper)
-    finished = {record.stem for record in made}
-    if checkpoints:
-        for folder in build.glob("*/runs/*"):
-            if folder.name not in finished and (folder / "state.json").exists():
-                files.append(folder)
+    if every is None:
+        return files
+    still_open = [
+        run for run in every if run.state != "recorded" and build / run.paper / run.name not in done
+    ]
+    needed = {name for run in still_open for name in run.first + run.after}
+    needed = {told["run"] for folder, told in done.items() if folder.name in needed}
+    finished = {record.stem for record in made} - needed
+    for folder in build.glob("*/runs/*"):
+        if folder.name not in finished and (folder / "state.json").exists():
+            files.append(folder)
     return files
 
 
-def seconds_to_pack(build: Path, options: argparse.Namespace) -> float:
+def checkpoints_of(run: grid.Run | grid.Preparation, build: Path) -> Path | None:
+    """The folder of a run that has ended; None of what has none."""
+    if not isinstance(run, grid.Run):
+        return None
+    folder = build / run.paper / run.name
+    done = folder / "done.json"
+    return folder.parent / "runs" / json.loads(done.read_text())["run"] if done.exists() else None
+
+
+def seconds_to_pack(
+    build: Path, options: argparse.Namespace, every: list[grid.Run] | None
+) -> float:
     """For what is there, and ten seconds for what each of the trainings will leave."""
-    found = to_pack(made_here(build), build, results_of(options), options.checkpoints)
-    size = sum(file.stat().st_size for path in found for file in (path, *path.rglob("*")))
-    return 10 * options.at_once + size / PACKED_A_SECOND
+    return 10 * options.at_once + packing(to_pack(build, results_of(options), every))
 
 
-def pack(archive: Path, build: Path, results: Path, checkpoints: bool) -> None:
-    """One archive with the records made here, as they lie below the project's folder."""
-    done = made_here(build)
+def packing(paths: list[Path]) -> float:
+    """Seconds for these files and folders."""
+    size = sum(file.stat().st_size for path in paths for file in (path, *path.rglob("*")))
+    return size / PACKED_A_SECOND
+
+
+def pack(archive: Path, build: Path, results: Path, every: list[grid.Run] | None) -> None:
+    """One archive with what `to_pack` names, as it lies below the project's folder."""
     unfinished = archive.with_name(f".{archive.name}.part")
     try:
         with tarfile.open(unfinished, "w:gz") as packed:
-            for path in to_pack(done, build, results, checkpoints):
+            for path in to_pack(build, results, every):
                 packed.add(path, path.relative_to(ROOT))
         unfinished.replace(archive)
     finally:
         unfinished.unlink(missing_ok=True)
     size = archive.stat().st_size / 2**20
-    made = len(records_made(done, results))
+    made = len(records_made(made_here(build), results))
     print(f"{archive}: {made} runs, {size:.1f} MiB", flush=True)
 
 
