@@ -1,7 +1,11 @@
 """Training for so many minutes, and the steps of the workflow, each by itself: tools/within.py."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 import time
 from dataclasses import replace
@@ -126,3 +130,60 @@ def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
     assert rest.returncode == 0, rest.stdout + rest.stderr
     assert len(list((home / "results" / PAPER).glob("*.json"))) == 2
     assert json.loads(state.read_text())["history"]["seconds"] == epochs
+
+
+# The one of a grid that is on a cluster, and the one of a book.
+SNAKEMAKE = """
+import signal, sys, time
+if "book" in sys.argv:
+    sys.exit("a chapter failed")
+try:
+    print("SLURM run ID: some-name", file=sys.stderr, flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(1)
+"""
+BOOK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tools!r})
+import jobs
+folder = Path({folder!r})
+jobs.LOG = folder / "snakemake.log"
+with jobs.locked(folder / "book.lock", "make book"):
+    jobs.snakemake(["book"], running=folder, jobs=1)
+"""
+SCANCEL = """#!/bin/sh
+echo "$@" > "$(dirname "$0")/cancelled"
+"""
+
+
+def test_a_book_that_is_built_beside_a_grid_leaves_it_its_log(tool, monkeypatch, tmp_path):
+    """What tells the name under which SLURM knows the jobs."""
+    jobs, book = tool("jobs"), []
+    scancel = tmp_path / "scancel"
+    scancel.write_text(SCANCEL)
+    scancel.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "snakemake.py").write_text(SNAKEMAKE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    script = BOOK.format(tools=str(tiny_project.ROOT / "tools"), folder=str(tmp_path))
+
+    def meanwhile(_):
+        """When the grid's Snakemake has told its name, build the book, then interrupt the grid."""
+        time.sleep(0.05)
+        if any("run ID" in path.read_text() for path in tmp_path.glob("*.log")):
+            book.append(
+                subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+            )
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "LOG", tmp_path / "snakemake.log")
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=time.monotonic, sleep=meanwhile))
+    with pytest.raises(KeyboardInterrupt), jobs.locked(tmp_path / "grid.lock", "make reproduce"):
+        jobs.snakemake([], running=tmp_path, jobs=1, profile="workflow/profiles/slurm")
+    assert (tmp_path / "cancelled").read_text() == "--name=some-name\n"
+    (told,) = book
+    assert told.returncode == 0, told.stderr
+    (log,) = re.findall(r"Snakemake's own account: (.*)", told.stderr)
+    assert Path(log).read_text() == "a chapter failed\n"

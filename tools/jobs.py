@@ -13,7 +13,7 @@ from pathlib import Path
 
 from execute import ROOT, clock, die_with_parent, how_far, show, shown
 
-LOG = ROOT / "build" / "snakemake.log"
+LOG = ROOT / "build" / "snakemake.log"  # of a Snakemake under no lock
 
 
 class Busy(Exception):
@@ -76,7 +76,7 @@ def snakemake(
     profile: str | None = None,
     gpu: int = 0,
 ) -> int:
-    """Run Snakemake on the project's Snakefile; its own words go to build/snakemake.log.
+    """Run Snakemake on the project's Snakefile; its own words go to a log, see `_own_log`.
 
     Args:
         arguments: targets and options.
@@ -96,10 +96,11 @@ def snakemake(
         limits = [f"mem_mb={_memory_mb()}"] + ([f"gpu={gpu}"] if gpu else [])
         command += ["--cores", str(cores()), "--resources", *limits]
     environment = {**os.environ, "XDG_CACHE_HOME": str(ROOT / "build" / "cache")}
-    LOG.parent.mkdir(parents=True, exist_ok=True)
+    its_log = _own_log()
+    its_log.parent.mkdir(parents=True, exist_ok=True)
     started, spoke = time.monotonic(), time.monotonic()
     every = 0.5 if sys.stderr.isatty() else 20
-    with LOG.open("w") as log:
+    with its_log.open("w") as log:
         # What the jobs say goes to stdout, what Snakemake says to stderr.
         process = subprocess.Popen(
             command,
@@ -121,12 +122,19 @@ def snakemake(
                     at_work = [f"{_name(path)} ({_how_far(path)})" for path in logs(running)]
                     show(f"{clock(spoke - started)}  {done}{', '.join(at_work)}")
         except BaseException:
-            _stop(process, profile)
+            _stop(process, profile, its_log)
             raise
     show("")
     if process.returncode:
-        print(f"  Snakemake's own account: {shown(LOG)}", file=sys.stderr)
+        print(f"  Snakemake's own account: {shown(its_log)}", file=sys.stderr)
     return process.returncode
+
+
+def _own_log() -> Path:
+    """Beside the lock: a book may be built while a grid is on a cluster, and its log is needed."""
+    for stop in HELD.values():
+        return stop.with_name(f"{stop.stem}-snakemake.log")
+    return LOG
 
 
 def _before_snakemake() -> None:
@@ -135,7 +143,7 @@ def _before_snakemake() -> None:
     die_with_parent()
 
 
-def _stop(process: subprocess.Popen, profile: str | None) -> None:
+def _stop(process: subprocess.Popen, profile: str | None, log: Path) -> None:
     """End Snakemake and its jobs, be they here or on a cluster."""
     if profile:
         # Only this makes it cancel what it has sent off; at SIGTERM it waits for that to finish.
@@ -143,7 +151,7 @@ def _stop(process: subprocess.Popen, profile: str | None) -> None:
         for patience in (5, 85):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
-            _cancel_forgotten()
+            _cancel_forgotten(log)
         if process.poll() is not None:
             return
     os.killpg(process.pid, signal.SIGTERM)
@@ -153,9 +161,9 @@ def _stop(process: subprocess.Popen, profile: str | None) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _cancel_forgotten() -> None:
+def _cancel_forgotten(log: Path) -> None:
     """Cancel what Snakemake has left on SLURM: while it asks for its jobs' states it knows none."""
-    for name in re.findall(r"SLURM run ID: (\S+)", LOG.read_text(errors="replace")):
+    for name in re.findall(r"SLURM run ID: (\S+)", log.read_text(errors="replace")):
         with suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(["scancel", f"--name={name}"], capture_output=True, timeout=60)
 
