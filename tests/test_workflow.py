@@ -505,7 +505,15 @@ def training(kept, monkeypatch, tmp_path):
     run = {"name": "some", "paper": record.paper, "parameters": {}, "fields": {}, "code": ""}
     run["profiles"] = [record.profile]
     folders = [tmp_path / name for name in ("grid", "results", "runs")]
-    return SimpleNamespace(tool=train, train=lambda: train.train(run, *folders, 1), folders=folders)
+    return SimpleNamespace(
+        tool=train, train=lambda: train.train(run, *folders, 1), folders=folders, record=record
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_a_record_that_finds_no_room_leaves_nothing_behind(training, monkeypatch):
@@ -521,6 +529,53 @@ def test_a_record_that_finds_no_room_leaves_nothing_behind(training, monkeypatch
     monkeypatch.setattr(os, "link", link)
     training.train()
     assert len([path for path in results.rglob("*") if path.is_file()]) == 3
+
+
+@pytest.mark.parametrize("what", [".npz.", ".json.", "/seen/"])
+def test_a_record_stays_where_what_replaces_it_finds_no_room(training, monkeypatch, what):
+    results, record, sync = training.folders[1], training.record, os.fsync
+    old = record.model_copy(update={"versions": {**record.versions, "keras": "0.1"}})
+    there = records.write(old, *records.read_probabilities(record), results)
+    before = contents(results)
+
+    def no_room(handle):
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        disk_is_full() if path.startswith(f"{results}/") and what in path else sync(handle)
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(training.tool.Failed, match=r"^No space left on device$"):
+        training.train()
+    assert contents(results) == before
+    monkeypatch.setattr(os, "fsync", sync)
+    training.train()
+    assert records.read(there).versions == record.versions
+    assert len(contents(results)) == 3
+    assert not list(results.rglob(".*"))
+
+
+def test_what_a_kill_has_left_goes_when_the_run_is_made(training):
+    _, results, runs = training.folders
+    record = results / training.record.paper / f"{training.record.run}.json"
+    checkpoints = runs / training.record.run
+    left = [
+        checkpoints / "epoch-0007.keras",  # what the last epoch replaced
+        checkpoints / ".state.json.17.part",
+        record.with_name(f".{record.name}.17.part"),
+        record.with_name(f".{record.stem}.abc.part") / record.parent.name / record.name,
+        record.parent / "seen" / f".{record.name}.17.part",
+    ]
+    names = {"last": "epoch-0009.keras", "best": "epoch-0008.keras"}
+    kept = [checkpoints / name for name in ("state.json", *names.values())]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    kept[0].write_text(json.dumps(names))
+    training.train()
+    assert set(checkpoints.rglob("*")) == set(kept)
+    beside = {f"{record.parent.name}/seen/{record.name}"}
+    pair = {f"{record.parent.name}/{record.stem}{end}" for end in (".json", ".npz")}
+    assert contents(results).keys() == beside | pair
+    assert not list(results.rglob(".*"))
 
 
 def test_a_build_folder_that_cannot_be_written_is_told_in_a_sentence(training, monkeypatch):

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from execute import ROOT, Failed, end_as_by_ctrl_c, execute, shown
 
@@ -98,8 +99,7 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
                 raise refused
             record = with_energy(read_record(run, Path(told["record"])), energy)
             note = keep(record, work / "records", results)
-            for cut_off in (runs / record.run).glob(".*.part"):  # by a kill as it was written
-                cut_off.unlink()
+            clean(runs / record.run)
         except (Failed, OSError, records.RecordError):
             for name in ("running.ipynb", "running.log"):
                 if (folder / name).exists():
@@ -174,33 +174,61 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
     if record.probabilities:
         probabilities, labels = records.read_probabilities(record, folder)
     there = results / record.paper / f"{record.run}.json"
+    there.parent.mkdir(parents=True, exist_ok=True)
     note = ""
-    if there.exists():
-        first = records.read(there)
-        framework = grid.read_chapter(record.paper).framework
-        note = other_versions(first.device, first.versions, record.versions, framework)
-        told = f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record that "
-        told += f"was there, {first.metrics['test']['accuracy']:.4f}"
-        if note:
-            note = f"{told}, {note}, is replaced; git has it"
-        elif first.metrics != record.metrics:
-            return f"{told}, stays"
-    copies = {path: results / path.relative_to(folder) for path in beside(folder / record.paper)}
-    new = [there.with_suffix(".npz"), *(copy for copy in copies.values() if not copy.exists())]
-    try:
-        for path, copy in copies.items():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(copy, path.read_bytes())
-        if note:  # the record first: one that can be read is whole
-            there.unlink()
-            there.with_suffix(".npz").unlink(missing_ok=True)
-        # Last: with it the run counts as made.
-        records.write(record, probabilities, labels, results)
-    finally:
-        if not there.exists():  # the disk was full: these belong to no record
-            for path in new:
-                path.unlink(missing_ok=True)
+    with records.alone_in(there.parent):
+        for cut_off in (*there.parent.glob(".*.part"), *there.parent.glob("*/.*.part")):
+            shutil.rmtree(cut_off) if cut_off.is_dir() else cut_off.unlink()  # by a kill
+        if there.exists():
+            first = records.read(there)
+            framework = grid.read_chapter(record.paper).framework
+            note = other_versions(first.device, first.versions, record.versions, framework)
+            told = f"repeated with accuracy {record.metrics['test']['accuracy']:.4f}; the record "
+            told += f"that was there, {first.metrics['test']['accuracy']:.4f}"
+            if note:
+                note = f"{told}, {note}, is replaced; git has it"
+            elif first.metrics != record.metrics:
+                return f"{told}, stays"
+        with TemporaryDirectory(".part", f".{record.run}.", there.parent) as made:
+            # A disk that is full is full here, where nothing has been replaced yet.
+            if note or not there.exists():
+                records.write(record, probabilities, labels, Path(made))
+            for path in beside(folder / record.paper):
+                copy = Path(made) / path.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(copy, path.read_bytes())
+            put(Path(made) / record.paper, there)
     return note
+
+
+def put(made: Path, there: Path) -> None:
+    """Move what was made into the place of a record and of what lies beside it."""
+    copies = {path: there.parent / path.relative_to(made) for path in beside(made)}
+    pair = {made / there.with_suffix(end).name: there.with_suffix(end) for end in (".npz", ".json")}
+    new = [place for place in (copies | pair).values() if not place.exists()]
+    try:
+        for path, place in copies.items():
+            place.parent.mkdir(exist_ok=True)
+            path.replace(place)
+        if (made / there.name).exists():
+            there.unlink(missing_ok=True)  # first: a record that can be read is whole
+            for path, place in pair.items():  # last the record: with it the run counts as made
+                path.replace(place) if path.exists() else place.unlink(missing_ok=True)
+    finally:
+        if not there.exists():  # these belong to no record
+            for place in new:
+                place.unlink(missing_ok=True)
+
+
+def clean(folder: Path) -> None:
+    """Take away what a kill has left beside a finished run's checkpoints."""
+    if not (folder / "state.json").exists():
+        return
+    with records.alone_in(folder):
+        state = json.loads((folder / "state.json").read_text())
+        for path in (*folder.glob(".*.part"), *folder.glob("epoch-*")):
+            if path.name not in (state["last"], state["best"]):
+                path.unlink()
 
 
 def beside(folder: Path) -> list[Path]:
