@@ -1,5 +1,6 @@
 """Training for so many minutes, and the steps of the workflow, each by itself: tools/within.py."""
 
+import errno
 import json
 import os
 import re
@@ -187,3 +188,27 @@ def test_a_book_that_is_built_beside_a_grid_leaves_it_its_log(tool, monkeypatch,
     assert told.returncode == 0, told.stderr
     (log,) = re.findall(r"Snakemake's own account: (.*)", told.stderr)
     assert Path(log).read_text() == "a chapter failed\n"
+
+
+@pytest.mark.parametrize("step", ["check_data", "prepare"])
+@pytest.mark.parametrize("full", ["mkdir", "write"])
+def test_a_step_that_finds_no_room_says_so_in_a_sentence(tool, monkeypatch, tmp_path, step, full):
+    module, out = tool(step), tmp_path / "grid" / "some.json"
+    what = "synthetic" if step == "check_data" else json.dumps({"name": "some"})
+
+    def no_room(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    if step == "prepare":
+        monkeypatch.setattr(module, "prepare", lambda *_: 3)
+    if full == "mkdir":
+        monkeypatch.setattr(Path, "mkdir", no_room)
+    else:
+        monkeypatch.setattr(module, "write_atomically", no_room)
+    monkeypatch.setattr(sys, "argv", [f"{step}.py", what, str(out)])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    (told,) = str(ended.value).splitlines()
+    assert told.endswith(f": No space left on device: {out}.")
+    assert not out.exists()

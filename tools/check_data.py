@@ -19,20 +19,34 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("out", type=Path, help="written last, and only where the data are right")
     options = parser.parse_args()
-    found = {"dataset": options.dataset, "images": None, "sources": {}, "arrays": None}
-    if options.dataset != "synthetic":  # drawn by each run
+    try:
+        found = check(options.dataset)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out, json.dumps(found).encode())
+    except DataError as error:
+        sys.exit(f"  {options.dataset}: {error}")
+    except OSError as error:
+        from train import sentence  # not above: it takes seconds
+
+        sys.exit(f"  {options.dataset}  not checked: {sentence(error)}.")
+    print(f"  {options.dataset}  checked", flush=True)
+
+
+def check(dataset: str) -> dict:
+    """What a later look at the data is compared with.
+
+    Raises:
+        DataError: they are not what the manifest says.
+    """
+    found = {"dataset": dataset, "images": None, "sources": {}, "arrays": None}
+    if dataset != "synthetic":  # drawn by each run
         # Finding faces takes a minute, and each run does it with the options it wants.
-        how = {"crop": "centre"} if options.dataset == "ckplus" else {}
-        try:
-            data = load(options.dataset, **how)
-        except DataError as error:
-            sys.exit(f"  {options.dataset}: {error}")
+        how = {"crop": "centre"} if dataset == "ckplus" else {}
+        data = load(dataset, **how)
         found |= {"images": len(data), "sources": data.hashes}
         if not how:  # what a record has of its data before any preprocessing
             found["arrays"] = array_hash(data.images, data.labels)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out, json.dumps(found).encode())
-    print(f"  {options.dataset}  checked", flush=True)
+    return found
 
 
 if __name__ == "__main__":

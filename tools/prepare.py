@@ -19,6 +19,7 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from execute import end_as_by_ctrl_c
+from train import sentence
 
 from fer_utils import experiments
 from fer_utils.pixel_csv import cache_folder
@@ -79,17 +80,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     name = options.preparation["name"]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(name), progress(options.out):
             images = prepare(options.preparation, options.threads)
+        seconds = time.monotonic() - started
+        found = {**options.preparation, "images": images, "seconds": seconds}
+        write_atomically(options.out, json.dumps(found).encode())
     except Exception as error:  # of any function, told in one line
-        told = str(error).rstrip(".") or "no message"
+        told = sentence(error).rstrip(".") or "no message"
         sys.exit(f"  {name}  not prepared: {type(error).__name__}: {told}.")
-    seconds = time.monotonic() - started
-    found = {**options.preparation, "images": images, "seconds": seconds}
-    write_atomically(options.out, json.dumps(found).encode())
     print(f"  {name}  prepared, {seconds / 60:.1f} min", flush=True)
 
 
