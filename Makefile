@@ -4,7 +4,7 @@
 #   make check   style and unit tests only, but for the slow ones
 #   make lab     JupyterLab on the chapters
 #   make setup   only .venv
-#   make clean   what the others generated, .venv excepted
+#   make clean   what the others generated, .venv excepted where it is whole
 #   make reproduce    the runs on real data that are not recorded yet, then the book; hours to weeks
 #        DRY=1                       list them with their cost and what they would change
 #        PAPER= TABLE= SEEDS= ONLY= HOURS=   fewer of them, see tools/reproduce.py
@@ -77,6 +77,8 @@ setup:
 	  "(Debian, Ubuntu: apt-get install python3 python3-venv) or name one:" \
 	  "make book PYTHON=/path/to/python3.11" >&2; exit 1
 
+# What says that .venv is half made lies in build.
 clean:
+	@test ! -e build/set-up.unfinished || rm -rf .venv
 	rm -rf build .snakemake .pytest_cache .ruff_cache .hypothesis
 	find fer_utils tests tools workflow book -name __pycache__ -type d -prune -exec rm -rf {} +

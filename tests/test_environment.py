@@ -260,3 +260,63 @@ def test_a_second_set_up_waits_for_the_first_and_finds_it_done(tmp_path, monkeyp
     assert second.returncode == 0
     ignored = subprocess.run(["git", "check-ignore", "-q", "build/set-up.lock"], cwd=ROOT)
     assert ignored.returncode != 1, "git shows the lock"
+
+
+# Leaves a pip that answers whatever it is asked; the first time it is cut off there.
+VENV = """
+import os, subprocess, sys
+from pathlib import Path
+del os.environ["PYTHONPATH"]
+folder = Path(sys.argv[-1])
+subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
+(packages,) = folder.glob("lib/python*/site-packages")
+(packages / "pip").mkdir()
+(packages / "pip" / "__main__.py").touch()
+first = folder.with_name("first")
+if not first.exists():
+    first.touch()
+    sys.exit("Error: pip was cut off.")
+"""
+
+
+def set_up_in(folder: Path, *modules: Path) -> subprocess.CompletedProcess:
+    (folder / "tools").mkdir(exist_ok=True)
+    for name in ("requirements.lock", "pyproject.toml", "tools/set_up.py"):
+        shutil.copy(ROOT / name, folder / name)
+    return subprocess.run(
+        [sys.executable, folder / "tools" / "set_up.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, modules)), "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_set_up_makes_a_half_made_venv_anew(tmp_path):
+    """Half a pip may tell its version and install nothing, for ever."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "venv.py").write_text(VENV)
+    (modules / "cv2.py").touch()
+    failed = set_up_in(tmp_path, modules)
+    assert failed.returncode == 1
+    assert failed.stderr == "Set-up failed: .venv could not be made: Error: pip was cut off.\n"
+    made = set_up_in(tmp_path, modules)
+    assert made.returncode == 0, made.stderr
+    assert re.match(r"Setting up \.venv .*\nSet-up done\.\n$", made.stdout)
+    assert set_up_in(tmp_path, modules).stdout == ""
+
+
+def test_set_up_says_that_the_disk_is_full(tmp_path):
+    size = ["-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path]
+    if subprocess.run(["mount", *size], capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root")
+    try:
+        for _ in range(2):
+            full = set_up_in(tmp_path)
+            assert full.returncode == 1
+            assert full.stderr == (
+                f"Set-up failed: no space left on the disk of {tmp_path / '.venv'}.\n"
+            )
+            assert full.stdout.startswith("Setting up .venv ")
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)

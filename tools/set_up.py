@@ -1,15 +1,17 @@
 """Make .venv hold what requirements.lock says, and this package in it. Run by the Makefile.
 
 Costs nothing when it already does: .venv/set-up.done says what was installed, and for which
-folder. An install that did not reach its end, and a checkout that has been moved (a venv and an
-editable install name their folder), start from an empty .venv.
+folder. A venv or an install that did not reach its end, and a checkout that has been moved (a venv
+and an editable install name their folder), start from an empty .venv.
 Standard library only: this runs before anything is installed.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +27,9 @@ LOCK = ROOT / "requirements.lock"
 DONE = VENV / "set-up.done"
 UNFINISHED = VENV / "set-up.unfinished"
 LOG = VENV / "set-up.log"
-TURN = ROOT / "build" / "set-up.lock"  # not in .venv, which is emptied
+# Not in .venv, which is emptied:
+TURN = ROOT / "build" / "set-up.lock"
+HALF_MADE = ROOT / "build" / "set-up.unfinished"
 
 ENVIRONMENT = {
     **os.environ,
@@ -69,9 +73,47 @@ def right_python() -> bool:
 
 def usable() -> bool:
     """Whether .venv can be brought up to date, or has to be made anew."""
-    if UNFINISHED.exists() or (DONE.exists() and folder_of_done() != str(ROOT)):
+    if HALF_MADE.exists() or UNFINISHED.exists():
+        return False
+    if DONE.exists() and folder_of_done() != str(ROOT):
         return False
     return right_python() and works("-m", "pip", "--version")
+
+
+def make_venv() -> None:
+    """A .venv with nothing but pip. Half a pip may answer, too: a mark stands until it is whole."""
+    HALF_MADE.parent.mkdir(exist_ok=True)
+    HALF_MADE.touch()
+    DONE.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "venv", "--clear", VENV]
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if made.returncode or not works("-m", "pip", "--version"):
+        said = made.stdout.strip().splitlines() or ["its pip does not work"]
+        told = no_room(made.stdout) or f".venv could not be made: {said[-1].rstrip('.')}"
+        sys.exit(f"Set-up failed: {told}.")
+    HALF_MADE.unlink()
+
+
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Let what a disk that cannot be written raises end the set-up in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        told = error.strerror or str(error)
+        told += "" if error.filename is None else f": {error.filename}"
+        sys.exit(f"Set-up failed: {no_room(told) or told}.")
+
+
+def no_room(said: str) -> str:
+    """That the disk is full, if it is; venv keeps to itself what pip has said.
+
+    Args:
+        said: by what failed.
+    """
+    disk = VENV if VENV.exists() else ROOT
+    full = os.strerror(errno.ENOSPC) in said or shutil.disk_usage(disk).free < 2**20
+    return f"no space left on the disk of {disk}" if full else ""
 
 
 def pip(*arguments: str, say=None) -> None:
@@ -170,7 +212,7 @@ def main() -> None:
     else:
         version = ".".join(map(str, sys.version_info[:3]))
         print(f"Setting up .venv with Python {version} (once; several minutes)", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+        make_venv()
     DONE.unlink(missing_ok=True)
     UNFINISHED.touch()
     LOG.write_text("")
@@ -192,7 +234,7 @@ if __name__ == "__main__":
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
-        with turn():
+        with in_a_sentence(), turn():
             main()
     except KeyboardInterrupt:
         sys.exit("\nSet-up interrupted; the next call starts it again.")
