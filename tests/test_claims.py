@@ -465,7 +465,7 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
         assert added(before, after).low < 0 < added(before, after).high
     assert "Taking batch normalization away from beside it costs a few points there, in" in believe
     assert 0 < added("no-bn", "full").low < 1
-    assert "in the order of Table 3: each of the two adds to neither, batch norm" in believe
+    assert "in the order of Table 3: each of the two alone is better than the network" in believe
     assert "and beside it squeeze-and-excitation adds nothing that stands out" in believe
     every, by_id = records.read_all("wang2023"), {cell.id: cell for cell in published.cells}
     printed = {form: by_id[f"table3-{form}-ferplus"] for form in forms}
@@ -479,7 +479,7 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
     for before, after in (("plain", "no-bn"), ("no-bn", "no-se")):
         assert added(before, after).low > 0
     assert added("no-se", "full").low < 0 < added("no-se", "full").mean
-    assert "on the validation part squeeze-and-excitation alone is below neither" in believe
+    assert "squeeze-and-excitation alone is below the network with neither" in believe
     (se_alone,), (neither,) = forms["no-bn"], forms["plain"]
     assert se_alone.metrics["val"]["accuracy"] < neither.metrics["val"]["accuracy"]
     assert "Our one run of the whole schedule on FER+ stays below the margin, which" in believe
@@ -586,7 +586,7 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     believe = " ".join(load_published("rahman2021").report.believe.split())
     cells = {found.cell.id: found for found in comparison.compare("rahman2021")}
     assert "With ten times our learning rate every run of ResNet18 is points lower" in believe
-    assert "the mean is within the margin of the printed number on PrivateTest and below" in believe
+    assert "within the margin of the printed number on PrivateTest, and on PublicTest at" in believe
     assert "whether the recalls of the single expressions are nearer to ours at the" in believe
     nearer = {}
     for epochs in (20, 30):
@@ -604,7 +604,7 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
             for part in ("test", "val")
         )
         assert abs(private - printed.value) < printed.margin
-        assert public < printed.value
+        assert abs(public - (printed.value - printed.margin)) < 0.5, "the lower border"
         for part in ("test", "val"):
             apart = [recalls_apart(runs, printed.column, part) for runs in (usual, faster)]
             nearer[part, epochs] = apart[1] < apart[0]
