@@ -14,6 +14,7 @@ from IPython.display import HTML, Markdown
 from fer_utils import audit, comparison, display
 from fer_utils.claims import Judged, Printed, place
 from fer_utils.comparison import Comparison, Verdict, split_of_ours
+from fer_utils.display.trained import training_seconds
 from fer_utils.grid import READING, Run, read_chapter, still_open
 from fer_utils.manifests import PublishedPaper, load_manifest, load_published
 from fer_utils.records import RunRecord
@@ -269,11 +270,17 @@ def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
     empty = dict.fromkeys(("Protocol", "Run", "Kind", "Epochs", "Seeds"), "")
     rows.append({"Data": "all", **empty, "Runs": len(recorded), "Training": _training(recorded)})
     devices = dict.fromkeys(_device(run) for run in recorded)
-    return display.table(rows, f"Trained on {'; '.join(devices)}")
+    told = f"Trained on {'; '.join(devices)}"
+    if training_seconds(recorded) < sum(training_seconds(group) for group in groups.values()) - 1:
+        told += (
+            ". A run that went on from one with fewer epochs has the time of those in its line, "
+            "too; in the sum they count once"
+        )
+    return display.table(rows, told)
 
 
 def _training(runs: Sequence[RunRecord]) -> str:
-    return duration(sum(run.timings.get("training", 0) for run in runs))
+    return duration(training_seconds(runs))
 
 
 def _variant(run: RunRecord) -> str:

@@ -1,5 +1,7 @@
 """A report says of each claim what the records say, and what is open with the command for it."""
 
+import ast
+import json
 import os
 import re
 import subprocess
@@ -153,6 +155,59 @@ def test_runs_that_differ_in_the_seed_stand_in_one_line(make_record):
     assert "official deep 1e-05 x contrast 2 1 1 0 min" in told
     assert "all 3 0 min" in told
     assert "No run is recorded" in report.runs([]).data
+
+
+def test_epochs_that_runs_share_count_once_in_the_sum(make_record):
+    def trained_for(*hours):
+        made = make_record(f"fer2013-official-epochs{len(hours)}-seed0-00000000", epochs=len(hours))
+        seconds = [3600.0 * hour for hour in hours]
+        told = {"history": {**made.history, "seconds": seconds}}
+        return made.model_copy(update=told | {"timings": {"training": sum(seconds)}})
+
+    kept = [trained_for(4, 2), trained_for(4, 2, 8)]  # the second went on from the first
+    told = words(report.runs(kept))
+    assert "1 1 6.0 h" in told
+    assert "1 1 14.0 h" in told
+    assert "all 2 14.0 h" in told
+    assert "in the sum they count once" in told
+    assert "2 full (14.0 h)" in words(report.summary(paper(), [], [], kept, []))
+    assert "count once" not in words(report.runs(kept[:1]))
+
+
+def compute_of(name: str) -> str:
+    """The sentence of a chapter on its runs, without the rest of the chapter."""
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text(encoding="utf8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    body = [line for source in code for line in ast.parse(source).body]
+    (call,) = (
+        found
+        for line in body
+        for found in ast.walk(line)
+        if isinstance(found, ast.Call) and ast.unparse(found.func) == "display.compute"
+    )
+    known = {"records": records, "comparison": comparison, "display": display}
+
+    def value(expression: ast.expr):
+        for found in ast.walk(expression):
+            if isinstance(found, ast.Name) and found.id not in known:
+                (told,) = (
+                    line.value
+                    for line in body
+                    if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == found.id
+                )
+                known[found.id] = value(told)
+        return eval(ast.unparse(expression), known)
+
+    return value(call)
+
+
+@pytest.mark.parametrize("name", published_papers())
+def test_chapter_and_report_tell_the_same_runs_and_hours(name, monkeypatch):
+    monkeypatch.setattr(report, "duration", lambda seconds: f"{seconds / 3600:.1f} hours")
+    recorded = records.latest(records.read_all(name))
+    told = re.search(r"all (\d+) ([\d.]+) hours", words(report.runs(recorded)))
+    count, hours = told.groups()
+    assert f" {count} recorded runs, {hours} hours of training" in compute_of(name)
 
 
 # ---- what was used, and how a result is read ----------------------------------------------------
