@@ -440,6 +440,33 @@ def test_the_weights_of_yengikand2023_counted_by_hand():
     assert yengikand2023.build().count_params() == expected
 
 
+def test_the_arrows_of_yengikand2023_are_those_of_its_network():
+    """Read backwards: which drawn boxes feed each one, over layers that are not drawn."""
+    model = yengikand2023.build()
+    ends = {"image": "images", "values": "value_tokens", "multiplied": "normal_attention"}
+    ends |= {"added": "additive_attention", "merged": "pooled_tokens", "softmax": "probabilities"}
+    columns, arrows = yengikand2023.layout()
+    boxes = {}
+    for name in (name for column in columns for name, _ in column):
+        kind, _, number = name.partition(" ")
+        boxes[ends.get(name) or (f"{kind}{number}_relu" if number else name)] = name
+
+    def feeding(layer) -> set[str]:
+        found = set()
+        for tensor in layer.input if isinstance(layer.input, list) else [layer.input]:
+            before = tensor._keras_history.operation
+            found |= {boxes[before.name]} if before.name in boxes else feeding(before)
+        return found
+
+    drawn = {(start, end) for start, end, *_ in arrows}
+    assert drawn == {
+        (start, name)
+        for layer, name in boxes.items()
+        if name != "image"
+        for start in feeding(model.get_layer(layer))
+    }
+
+
 @pytest.mark.parametrize("convolution", yengikand2023.VARIANTS)
 def test_the_dropout_rate_reaches_every_dropout_layer(convolution):
     model = yengikand2023.build(convolution=convolution, dropout=0.3)

@@ -159,6 +159,7 @@ def layout() -> tuple[list, list]:
     for n, side, width in pairs:
         columns += [[(f"normal {n}", f"{side}x{side}x{width}")]]
         columns += [[(f"separable {n}", f"{side}x{side}x{width}")]]
+    columns[-1] += [("values", f"36x{ATTENTION_UNITS}")]  # beside the block that they go around
     columns += [
         [("multiplied", "36x64"), ("added", "36x64")],
         [("merged", "192")],
@@ -167,9 +168,11 @@ def layout() -> tuple[list, list]:
     ]
     along = [column[0][0] for column in columns]
     last = along.index("multiplied") - 1
+    normal, separable = along[last - 1 : last + 1]
     arrows = list(pairwise(along[: last + 1]))
+    arrows += [(normal, "values"), (separable, "merged", "skip")]
     for attention in ("multiplied", "added"):
-        arrows += [(along[last], attention), (attention, "merged")]
+        arrows += [(separable, attention), ("values", attention), (attention, "merged")]
     arrows += [("merged", "perceptron"), ("perceptron", "softmax")]
     arrows += [(f"normal {n}", f"separable {n}", "skip") for n, _, _ in pairs]
     return columns, arrows
