@@ -57,7 +57,7 @@ def verdicts(
 
 def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
     """The results that the abstracts are about, and what was measured beside them; those without
-    runs stand in one line a paper.
+    runs stand in one line a paper, with what it prints.
 
     Args:
         comparisons: of all papers.
@@ -76,13 +76,11 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
             first, *beside = _lines(found)
             lines += [first, *(beside if found.ours else [])]
         if len(waiting) > 1:
-            names = dict.fromkeys(found.cell.row.partition(",")[0] for found in waiting)
-            others = f"{len(waiting)} others" if shown else f"all {len(waiting)}"
-            others += f": {escape(', '.join(names))}"
             badges = " ".join(
                 badge(verdict) for verdict in dict.fromkeys(found.verdict for found in waiting)
             )
-            lines.append({"Result": others, "Published": "", "Ours": "–", "Verdict": badges})
+            told = escape(_printed([found.cell for found in waiting]))
+            lines.append({"Result": told, "Published": "", "Ours": "–", "Verdict": badges})
         # The verdict beside the result: on a narrow screen the numbers are a swipe away.
         columns = ("Result", "Verdict", "Published", "Ours")
         link = f'<strong><a href="{reports}{paper}.html">{paper}</a></strong>'
@@ -91,6 +89,20 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
     # On a page of prose, too, it looks as what a cell of code puts out.
     inside = f'<div class="output text_html">{table(rows).data}</div>'
     return HTML(f'<div class="cell_output headlines">{inside}</div>')
+
+
+def _printed(cells: Sequence[PublishedCell]) -> str:
+    """What cells print, by row or by column, whichever are fewer: "20 Epochs: A 53%, B 54%"."""
+    rows = {cell.row: cell.row.partition(",")[0] for cell in cells}
+    if len(set(rows.values())) < len(rows):  # what stands behind the comma tells them apart
+        rows = {row: row for row in rows}
+    by_row = len(rows) < len({cell.column for cell in cells})
+    groups: dict[str, list[str]] = {}
+    for cell in cells:
+        names = (rows[cell.row], cell.column)
+        first, second = names if by_row else names[::-1]
+        groups.setdefault(first, []).append(f"{second} {cell.printed}")
+    return "; ".join(f"{name}: {', '.join(told)}" for name, told in groups.items())
 
 
 def introduced(papers: Iterable[PublishedPaper], folder: str) -> HTML:
