@@ -803,11 +803,15 @@ def test_what_comes_up_to_a_printed_number_is_named(make_record):
     run = make_record("one", variant="skips")
     high = {"accuracy": 0.2, "elementwise_accuracy": 0.97}
     run = run.model_copy(update={"metrics": {"test": high, "train": {**high, "accuracy": 0.961}}})
-    told = display.reached([run], ["variant"], 96.02).data
-    assert told.count("(skips)") == 3
+    told = display.reached([run], ["variant", "attention_from", "balancing"], 96.02).data
+    assert told.count("(skips)") == 3  # it has no value of the others
     assert "test, element-wise: 97.00" in told
     assert "training images, top-1: 96.10" in told
     assert display.reached([run], ["variant"], 98).data == "None of these comes up to 98."
+    more = {"variant": "attention", "attention_from": 6, "balancing": "train"}
+    run = run.model_copy(update={"parameters": more})
+    told = display.reached([run], ["variant", "attention_from", "balancing"], 96.02).data
+    assert told.count("(attention; attention from: 6; balancing: train)") == 3
 
 
 def test_epochs_kept_before_the_rate_falls_are_counted(make_record):

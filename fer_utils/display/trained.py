@@ -214,13 +214,12 @@ def reached(runs: Sequence[RunRecord], fields: Sequence[str], printed: float) ->
 
     Args:
         runs: records.
-        fields: parameters that name a run.
+        fields: parameters that name a run; the first speaks for itself, the others are named.
         printed: in percent.
     """
     figures = {"accuracy": "top-1", "elementwise_accuracy": "element-wise"}
     found = [
-        f"{PARTS[part]}, {words}: {100 * run.metrics[part][figure]:.2f} "
-        f"({', '.join(str(run.parameters.get(field)) for field in fields)})"
+        f"{PARTS[part]}, {words}: {100 * run.metrics[part][figure]:.2f} ({_named(run, fields)})"
         for run in runs
         for part in PARTS
         for figure, words in figures.items()
@@ -229,6 +228,16 @@ def reached(runs: Sequence[RunRecord], fields: Sequence[str], printed: float) ->
     if not found:
         return Markdown(f"None of these comes up to {printed:g}.")
     return Markdown(f"What comes up to {printed:g} here: {'; '.join(found)}.")
+
+
+def _named(run: RunRecord, fields: Sequence[str]) -> str:
+    """Such as "skips; balancing: train"; what a run has no value of is left out."""
+    given = {name: run.parameters.get(name) for name in fields}
+    return "; ".join(
+        str(value) if name == fields[0] else f"{name.replace('_', ' ')}: {value}"
+        for name, value in given.items()
+        if value is not None
+    )
 
 
 def before_first_fall(runs: Sequence[RunRecord]) -> Markdown | None:
