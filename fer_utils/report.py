@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from html import escape
 from typing import get_args
 
@@ -250,22 +250,23 @@ def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
     if not recorded:
         return display.note("No run is recorded.")
     groups: dict[str, list[RunRecord]] = {}
+    varying = ("seed", "fold", "pretraining")
     for run in recorded:
-        varying = ("seed", "fold", "pretraining")
         same = {key: value for key, value in run.parameters.items() if key not in varying}
         groups.setdefault(json.dumps([run.profile, same], sort_keys=True), []).append(run)
+    names = _told_apart([group[0] for group in groups.values()], varying)
     rows = [
         {
             "Data": group[0].data.name,
             "Protocol": group[0].parameters.get("protocol", "").replace("_", " "),
-            "Run": escape(_variant(group[0])),
+            "Run": escape(name),
             "Kind": _kind(group[0]),
             "Epochs": len(group[0].history["loss"]),
             "Seeds": len({run.seed for run in group}),
             "Runs": len(group),
             "Training": _training(group),
         }
-        for group in groups.values()
+        for name, group in zip(names, groups.values(), strict=True)
     ]
     empty = dict.fromkeys(("Protocol", "Run", "Kind", "Epochs", "Seeds"), "")
     rows.append({"Data": "all", **empty, "Runs": len(recorded), "Training": _training(recorded)})
@@ -288,6 +289,27 @@ def _variant(run: RunRecord) -> str:
     words = re.sub(r"-seed\d+-[0-9a-f]+$", "", run.run)
     beside = re.sub(rf"^{run.data.name}-{run.parameters.get('protocol', '')}\d*-?", "", words)
     return re.sub(r"(?<!\de)-|_", " ", beside)
+
+
+def _told_apart(runs: Sequence[RunRecord], varying: Collection[str]) -> list[str]:
+    """The variant of each run, and the parameters in which its namesakes differ.
+
+    Args:
+        runs: one of each line.
+        varying: parameters that a line does not name.
+    """
+    lines = [
+        (run.data.name, run.parameters.get("protocol"), _variant(run), _kind(run)) for run in runs
+    ]
+    told = []
+    for run, line in zip(runs, lines, strict=True):
+        namesakes = [one.parameters for one, its in zip(runs, lines, strict=True) if its == line]
+        names = sorted({name for one in namesakes for name in one} - {*varying})
+        own = run.parameters
+        apart = [name for name in names if any(one.get(name) != own.get(name) for one in namesakes)]
+        words = [f"{name.replace('_', ' ')} {own.get(name)}" for name in apart]
+        told.append(", ".join([_variant(run), *words]))
+    return told
 
 
 def _device(run: RunRecord) -> str:

@@ -157,6 +157,29 @@ def test_runs_that_differ_in_the_seed_stand_in_one_line(make_record):
     assert "No run is recorded" in report.runs([]).data
 
 
+def test_lines_of_one_name_tell_in_what_they_differ(make_record):
+    def made(number, data="fer2013", **more):
+        name = f"{data}-official-deep-seed{more.get('seed', 0)}-0000000{number}"
+        return make_record(name, data=data, protocol="official", **more)
+
+    settings = [{"learning_rate": 0.1}, {"learning_rate": 0.01}, {"learning_rate": 0.1, "pad": 4}]
+    kept = [made(number, **fields, seed=number) for number, fields in enumerate(settings)]
+    kept += [made(3, "ck48", learning_rate=0.5), made(4, learning_rate=0.5, contrast="wrong")]
+    told = words(report.runs(kept))
+    assert "deep, learning rate 0.1, pad None full" in told
+    assert "deep, learning rate 0.01, pad None full" in told
+    assert "deep, learning rate 0.1, pad 4 full" in told
+    assert "ck48 official deep full" in told  # nothing else of that set
+    assert "deep contrast" in told  # the kind tells it already
+
+
+@pytest.mark.parametrize("name", published_papers())
+def test_no_two_lines_of_recorded_runs_read_alike(name):
+    rows = re.findall(r"<tr>(.*?)</tr>", report.runs(records.read_all(name)).data)
+    told = [tuple(re.findall(r"<td[^>]*>(.*?)</td>", row)[:4]) for row in rows[1:]]
+    assert len(set(told)) == len(told) > 1
+
+
 def test_epochs_that_runs_share_count_once_in_the_sum(make_record):
     def trained_for(*hours):
         made = make_record(f"fer2013-official-epochs{len(hours)}-seed0-00000000", epochs=len(hours))
