@@ -126,9 +126,15 @@ def summary(
     on_runs = [found for found in judged if found.on_runs]
     by_image = sum(any(split_of_ours(cell.cell) for cell in found.cells) for found in on_runs)
     as_printed = [found.outcome for found in judged if not found.on_runs]
+    waiting = [run for run in still_open(plan) if _from_imagenet(run)]
+    without = sum(
+        found.ours is None and any(answers(run, place(found)) for run in waiting)
+        for found in headline
+    )
     lines = {
         "Paper": f"<em>{escape(paper.title)}</em>, {escape(paper.venue)}, {paper.year}",
-        "Headline results": _counted([found.verdict for found in headline if found.verdict]),
+        "Headline results": _counted([found.verdict for found in headline if found.verdict])
+        + (f" (runs of {without} of them start from {IMAGENET})" if without else ""),
         "Claims put to our runs": _counted([found.outcome for found in on_runs])
         + (f" ({by_image} of them split by image)" if by_image else ""),
         "Claims put to arithmetic": _counted(as_printed),
@@ -370,11 +376,27 @@ def finish(paper: PublishedPaper, plan: Sequence[Run]) -> Markdown:
     """
     if not (told := _open(plan)):
         return Markdown("Nothing: every run that the paper's numbers ask for is recorded.")
-    sets = ", ".join(dict.fromkeys(run.dataset for run in still_open(plan)))
+    left = still_open(plan)
+    sets = ", ".join(dict.fromkeys(run.dataset for run in left))
+    needed, weights = f"the data in place ({sets})", ""
+    if count := sum(map(_from_imagenet, left)):
+        needed += " and those weights at hand"
+        start = "start" if count > 1 else "starts"
+        weights = (
+            f" {count} of them {start} from {IMAGENET}: Keras downloads them where there is a "
+            "network; else the chapter reads them from a file (`-p weights FILE`)."
+        )
     return Markdown(
-        f"{told}. With the data in place ({sets}), one command makes them and then this book:"
+        f"{told}.{weights} With {needed}, one command makes them and then this book:"
         f"\n\n```\n{command(paper.paper)}\n```"
     )
+
+
+IMAGENET = "ImageNet weights, which are not part of this project"
+
+
+def _from_imagenet(run: Run) -> bool:
+    return run.parameters.get("weights") == "imagenet"
 
 
 def _open(plan: Sequence[Run]) -> str:

@@ -87,6 +87,28 @@ def test_what_is_open_comes_with_one_command_and_its_cost():
     assert report.finish(paper(), [recorded]).data.startswith("Nothing: every run")
 
 
+def test_runs_from_weights_of_others_say_where_those_come_from(judged):
+    judged(paper())
+    (headline,) = shown("new", folder=Path("nowhere"))
+    scratch = run("a", parameters={"weights": "none"})
+    waiting = run("b", parameters={"weights": "imagenet"})
+    told = report.finish(paper(), [scratch, waiting]).data
+    assert "on one core. 1 of them starts from ImageNet weights, which are not part of" in told
+    assert "Keras downloads them where there is a network" in told
+    assert "`-p weights FILE`" in told
+    assert "With the data in place (fer2013) and those weights at hand, one command" in told
+    short = words(report.summary(paper(), [headline], [], [], [scratch, waiting]))
+    assert (
+        "1 not attempted (runs of 1 of them start from ImageNet weights, which are not part"
+        in short
+    )
+
+    # Recorded, of another result, or from scratch: nothing waits for them.
+    for other in (replace(waiting, state="recorded"), replace(waiting, answers=("else",)), scratch):
+        assert "ImageNet" not in words(report.summary(paper(), [headline], [], [], [other]))
+    assert "weights" not in report.finish(paper(), [scratch]).data
+
+
 def test_both_counts_of_what_is_open_say_what_they_count(make_record):
     plan = [run("a", state="recorded"), run("b", first=("a",)), run("c", state="recorded")]
     kept = [
