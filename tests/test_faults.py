@@ -82,7 +82,8 @@ class Place:
 
     def leftovers(self) -> set[str]:
         """Files of the grid that are not a finished run's."""
-        expected = {"notebook.ipynb", "done.json", "state.json", "versions.json", "epoch-0006.npy"}
+        expected = {"notebook.ipynb", "done.json", "epoch-0006.npy"}
+        expected |= {"state.json", "versions.json", "devices.json"}
         return set(self.files()) - expected
 
     def files(self) -> list[str]:
