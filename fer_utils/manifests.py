@@ -652,6 +652,9 @@ class PublishedPaper(_Model):
     headline: tuple[Slug, ...] = Field(
         (), description="the cells that its abstract is about, by id"
     )
+    headline_note: str | None = Field(
+        None, description="what has to be known beside the verdicts on them, in a sentence or two"
+    )
     tables: tuple[PublishedTable, ...]
     figures: tuple[PublishedFigure, ...] = Field(
         (), description="every figure that has a number, in printed order"

@@ -473,8 +473,10 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
         f'<strong><a href="chapters/report-{paper.paper}.html">{paper.paper}</a></strong>'
         for paper in papers
     )
+    assert papers[0].headline_note
+    assert not papers[1].headline_note
     assert [row[0] for row in cells if "30 Epochs" not in row[0]][1:] == [
-        first,
+        f"{first}<br><small>{papers[0].headline_note}</small>",
         *["<em>by subject</em>"] * 3,  # what was measured beside a judged number stands below it
         "20 Epochs: Resnet18 53.60%, VGG19 54.22%, Ensemble 57.48%; "
         "300 Epochs: Resnet18 64.61%, VGG19 68.90%, Ensemble 69.54%",

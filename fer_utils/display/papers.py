@@ -84,7 +84,9 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
         # The verdict beside the result: on a narrow screen the numbers are a swipe away.
         columns = ("Result", "Verdict", "Published", "Ours")
         link = f'<strong><a href="{reports}{paper}.html">{paper}</a></strong>'
-        rows.append(dict.fromkeys(columns, "") | {"Result": link})
+        note = load_published(paper).headline_note
+        told = f"{link}<br><small>{escape(note)}</small>" if note else link
+        rows.append(dict.fromkeys(columns, "") | {"Result": told})
         rows += [{name: line[name] for name in columns} for line in lines]
     # On a page of prose, too, it looks as what a cell of code puts out.
     inside = f'<div class="output text_html">{table(rows).data}</div>'
@@ -414,7 +416,7 @@ def above_one_half(cells: Sequence[PublishedCell], meant: Mapping[str, float]) -
                     elementwise_from(ends(recall), ends(precision), classes)
                 ),
                 "Accuracy printed": escape(accuracy.printed),
-                "Top-1 accuracy that follows": told(
+                "Top-1 accuracy, from recall and precision": told(
                     thresholded_accuracy(ends(recall), ends(precision))
                 ),
             }
