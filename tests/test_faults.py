@@ -299,11 +299,11 @@ def test_a_time_budget_stops_after_a_whole_epoch_and_brings_home_what_is_there(
 ):
     asked = ("--seeds", "0", "--table", "table1-jaffe", "--only", run["name"])
     home = ("--pack", tmp_path / "home.tar.gz", "--checkpoints")
-    # How long a kernel takes to start is not the question. In the first budget with room for an
-    # epoch there is none for all six: it is less than ten epochs, and half of it was too little.
-    for minutes in (0.4, 0.8, 1.6, 3.2):
+    # How long a kernel takes to start is not the question. The first budget with room for an epoch
+    # has none for all six: the one before, 24 seconds less, had room for none.
+    for minutes in (0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2):
         shutil.rmtree(project / "build" / "grid" / PAPER, ignore_errors=True)
-        cut = call(project, "within", "--minutes", minutes, *asked, *home, EPOCH_SECONDS="20")
+        cut = call(project, "within", "--minutes", minutes, *asked, *home, EPOCH_SECONDS="10")
         assert cut.returncode == 0, cut.stderr
         assert "1 left; the same command goes on." in cut.stdout
         if "stopped after a whole epoch, before " in cut.stdout:
