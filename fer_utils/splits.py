@@ -12,10 +12,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from .datasets import FaceDataset
-from .manifests import load_manifest
 
 PARTS = ("train", "val", "test")
-FOLDS = 5  # of subject_kfold
+FOLDS = 5  # of subject_kfold; folds.py has the same
 Kind = Literal["subject", "sequence", "exact copy", "near copy"]
 
 
@@ -155,26 +154,6 @@ def subject_kfold(
         )
         for fold in range(folds)
     ]
-
-
-def number_of_folds(protocol: str | None, dataset: str | None) -> int:
-    """How many folds a protocol has on a data set; 1 where it has none.
-
-    Args:
-        protocol: of `experiments.load_parts`.
-        dataset: a manifest's name.
-
-    Raises:
-        ValueError: subjects are left out one by one and the manifest does not count them.
-    """
-    if protocol == "subject_kfold":
-        return FOLDS
-    if protocol == "leave_one_subject_out":
-        group = load_manifest(dataset).groups.get("subject")
-        if group is None or group.count is None:
-            raise ValueError(f"{dataset}: its manifest counts no subjects to leave out")
-        return group.count
-    return 1
 
 
 def leave_one_subject_out(

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import import_module
 
@@ -9,7 +11,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from fer_utils import grid, provenance, records
+from fer_utils import grid, provenance, records, splits
+from fer_utils.folds import number_of_folds
 from fer_utils.manifests import Speed, load_published, published_papers
 from fer_utils.summary import COLUMNS
 from fer_utils.training import torch_loop
@@ -426,3 +429,15 @@ def test_a_run_that_is_left_out_is_not_waited_for():
     runs = grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
     long = next(run for run in runs if run.after)
     assert grid.narrowed(runs, [long.name]) == [replace(long, after=())]
+
+
+def test_a_plan_is_made_without_what_takes_long_to_import():
+    """The dry run answers in seconds; each of these alone takes about one."""
+    code = "import sys; from fer_utils import grid; grid.plan(seeds=(0,)); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "fer_utils.grid" in done.stdout.split()
+    assert {"sklearn", "scipy", "torch", "tensorflow"}.isdisjoint(done.stdout.split())
+
+
+def test_a_plan_has_as_many_folds_as_are_drawn():
+    assert number_of_folds("subject_kfold", "ck48") == splits.FOLDS

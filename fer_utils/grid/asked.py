@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fer_utils import records
+from fer_utils.folds import number_of_folds
 from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.inputs import data_state, versions
 from fer_utils.grid.needs import prepared_for
 from fer_utils.grid.runs import GridError, Run
 from fer_utils.manifests import PublishedPaper
-from fer_utils.splits import number_of_folds
 
 # How a published entry reads a run, beside the parameters that choose it.
 READING = ("metric", "part", "expression")
