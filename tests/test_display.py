@@ -204,12 +204,13 @@ def test_a_published_table_stands_beside_ours_column_by_column():
     fields = CELL.model_dump() | {"unit": "fraction", "value": 0.9932, "printed": "0.9932"}
     fields |= {"margin": 0.03}
     ours = Estimate(0.98639, 0.96, 1.0, (0.98639,), 147, ("a",))
+    also = {"in steps": {}, "by subject": {}, "waits": {}}  # in the order of the published file
     cells = [
-        PublishedCell(**fields | {"row": row, "column": column})
+        PublishedCell(**fields | {"row": row, "column": column, "also": also})
         for row in ("full", "plain")
         for column in ("FER+", "CK+")
     ]
-    beside = [{}, {"by subject": OURS}, {}, {}]
+    beside = [{}, {"by subject": OURS}, {}, {"in steps": OURS}]
     found = [
         Comparison("p", "Table 3", cell, ours, "inconclusive", "made", also)
         for cell, also in zip(cells, beside, strict=True)
@@ -219,10 +220,11 @@ def test_a_published_table_stands_beside_ours_column_by_column():
     rows = re.findall(r"<tr>(.*?)</tr>", display.side_by_side(found).data)
     lines = [re.sub(r"<[^>]+>", "|", row).replace("\N{NO-BREAK SPACE}", " ") for row in rows]
     head, full, plain = [[word for word in line.split("|") if word] for line in lines]
-    assert head == ["Setting", "FER+", "FER+, ours", "CK+", "CK+, ours", "CK+, by subject"]
+    words = ["FER+", "FER+, ours", "CK+", "CK+, ours", "CK+, in steps", "CK+, by subject"]
+    assert head == ["Setting", *words]
     assert full[:3] == ["full", "0.9932", "0.9864 (0.9600 to 1.0000)"]  # a third of a percent shows
     assert full[-1].startswith("60.0000")
-    assert plain[-1] == "–"
+    assert full[-2] == plain[-1] == "–"
 
 
 def test_a_diagram_has_every_box_and_arrow():
@@ -463,7 +465,8 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
             (OURS, "exceeded") if "30 Epochs" in cell.column else (None, "not attempted")
         ]
     ]
-    rows = re.findall(r"<tr>(.*?)</tr>", display.headlines(found, "chapters/report-").data)
+    shown = display.headlines(found, "chapters/report-").data
+    rows = re.findall(r"<tr>(.*?)</tr>", shown)
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
     assert cells[0] == ["Result", "Verdict", "Published", "Ours"]
     thirty = [row for row in cells if "30 Epochs" in row[0]]
@@ -475,6 +478,7 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     )
     assert papers[0].headline_note
     assert not papers[1].headline_note
+    assert shown.count('<th colspan="4" scope="colgroup"><strong><a') == 2
     assert [row[0] for row in cells if "30 Epochs" not in row[0]][1:] == [
         f"{first}<br><small>{papers[0].headline_note}</small>",
         *["<em>by subject</em>"] * 3,  # what was measured beside a judged number stands below it

@@ -13,15 +13,17 @@ from fer_utils.estimates import Estimate
 NO_RUN = "No run is recorded."
 
 
-def table(rows: Sequence[dict], caption: str = "") -> HTML:
+def table(rows: Sequence[dict | str], caption: str = "") -> HTML:
     """A table; columns of numbers stand right, words left.
 
     Args:
-        rows: with the same keys, the header; values are numbers, text or HTML of this module.
+        rows: with the same keys, the header; values are numbers, text or HTML of this module. Text
+            in place of a row stands above those that follow, across all columns.
         caption: above the table.
     """
-    names = list(rows[0]) if rows else []
-    sides = ["right" if all(_is_number(row[name]) for row in rows) else "left" for name in names]
+    cells = [row for row in rows if not isinstance(row, str)]
+    names = list(cells[0]) if cells else []
+    sides = ["right" if all(_is_number(row[name]) for row in cells) else "left" for name in names]
 
     def line(kind: str, values: Sequence) -> str:
         cells = "".join(
@@ -30,7 +32,13 @@ def table(rows: Sequence[dict], caption: str = "") -> HTML:
         )
         return f"<tr>{cells}</tr>"
 
-    body = "".join(line("td", [row[name] for name in names]) for row in rows)
+    def across(text: str) -> str:
+        return f'<tr><th colspan="{len(names)}" scope="colgroup">{text}</th></tr>'
+
+    body = "".join(
+        across(row) if isinstance(row, str) else line("td", [row[name] for name in names])
+        for row in rows
+    )
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
     head = f"<thead>{line('th', names)}</thead>"
     return HTML(f'<table class="dataframe">{told}{head}<tbody>{body}</tbody></table>')

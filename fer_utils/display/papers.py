@@ -85,8 +85,7 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
         columns = ("Result", "Verdict", "Published", "Ours")
         link = f'<strong><a href="{reports}{paper}.html">{paper}</a></strong>'
         note = load_published(paper).headline_note
-        told = f"{link}<br><small>{escape(note)}</small>" if note else link
-        rows.append(dict.fromkeys(columns, "") | {"Result": told})
+        rows.append(f"{link}<br><small>{escape(note)}</small>" if note else link)
         rows += [{name: line[name] for name in columns} for line in lines]
     # On a page of prose, too, it looks as what a cell of code puts out.
     inside = f'<div class="output text_html">{table(rows).data}</div>'
@@ -158,7 +157,8 @@ def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
     judged = [found for found in comparisons if found.verdict]
     labels: dict[str, dict[str, None]] = {}
     for found in judged:
-        labels.setdefault(found.cell.column, {}).update(dict.fromkeys(found.also))
+        labels.setdefault(found.cell.column, {}).update(dict.fromkeys(found.cell.also))
+    recorded = {(found.cell.column, label) for found in judged for label in found.also}
     rows: dict[str, dict[str, str]] = {}
     for found in judged:
         cell = found.cell
@@ -166,7 +166,8 @@ def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
         row[cell.column] = escape(cell.printed)
         row[f"{cell.column}, ours"] = interval(found.ours, cell.unit)
         for label in labels[cell.column]:
-            row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
+            if (cell.column, label) in recorded:
+                row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
     return table(list(rows.values()))
 
 
