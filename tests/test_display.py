@@ -952,6 +952,21 @@ def test_what_all_runs_share_stands_above_them(make_record):
     assert re.findall(r"<th [^>]*>(\w+)", shown)[:2] == ["rate", "Seed"]
 
 
+def test_runs_that_the_named_parameters_do_not_tell_apart_name_what_does(make_record):
+    runs = [make_record(rate=0.1, mode="majority", padding=4), make_record(rate=0.2, padding=8)]
+    runs += [make_record(rate=0.1, mode="probability", padding=4)]
+    figures = {"history": {"loss": [1]}, "timings": {"training": 60}}
+    runs = [run.model_copy(update=figures) for run in runs]
+    shown = display.runs(runs, ["rate"]).data
+    assert re.findall(r"<th [^>]*>(\w+)", shown)[:3] == ["rate", "mode", "Seed"]
+    first, _, last = (
+        re.findall(r"<td [^>]*>([^<]*)", row)[:2] for row in re.findall(r"<tr>(<td.*?)</tr>", shown)
+    )
+    assert (first, last) == (["0.1", "majority"], ["0.1", "probability"])
+    runs[2].parameters["rate"] = 0.3  # now the rate does
+    assert "mode" not in display.runs(runs, ["rate"]).data
+
+
 def test_outputs_above_one_half_are_counted_over_all_images_and_expressions(make_record, tmp_path):
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.7], [0.4, 0.3]], np.float32)
     labels = np.array([0, 1, 1, 0])

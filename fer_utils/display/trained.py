@@ -45,10 +45,12 @@ def scores(run: RunRecord, part: str = "test") -> HTML:
 def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
     """A line a run: the parameters named, what was chosen, accuracies in percent and the cost.
 
-    Parameters that all of the runs share stand above the table.
+    Parameters that all of the runs share stand above the table. Lines that would be the same but
+    for their figures tell in what else their runs differ.
     """
     if not found:
         return note(NO_RUN)
+    fields = [*fields, *_told_apart_by(found, fields)]
     told = [field for field in fields if len({str(run.parameters.get(field)) for run in found}) > 1]
     shared = {field: found[0].parameters.get(field) for field in fields if field not in told}
     return table(
@@ -66,6 +68,20 @@ def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
         ],
         "; ".join(f"{field}: {value}" for field, value in shared.items()),
     )
+
+
+def _told_apart_by(found: Sequence[RunRecord], fields: Sequence[str]) -> list[str]:
+    """Parameters in which runs differ that have the same seed and the same in these fields."""
+    alike: dict[tuple, list[dict]] = {}
+    for run in found:
+        key = (run.seed, *(str(run.parameters.get(field)) for field in fields))
+        alike.setdefault(key, []).append(run.parameters)
+    names = dict.fromkeys(name for group in alike.values() for run in group for name in run)
+    return [
+        name
+        for name in names
+        if any(len({str(run.get(name)) for run in group}) > 1 for group in alike.values())
+    ]
 
 
 def epochs_and_parts(runs: Sequence[RunRecord]) -> dict[str, str]:
