@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -643,3 +644,24 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
         for model in ("vgg19_bn", "fusion_layer", "fusion_vote")
     )
     assert 0 < differences.of_runs(vgg19, vote).low < 0.5 < differences.of_runs(vgg19, layer).low
+
+
+@pytest.mark.parametrize("epochs", [20, 30])
+def test_the_layer_of_rahman2021_learns_on_crops_that_its_members_know(epochs):
+    """As its chapter tells below the curves: up to the epoch of VGG19's weights, not behind it."""
+    chapter = Path(__file__).parents[1] / "notebooks" / "rahman2021.ipynb"
+    text = chapter.read_text(encoding="utf8")
+    assert "climbs up to VGG19's chosen epoch and falls behind it" in text
+    every = comparison.select(records.read_all("rahman2021"), {"epochs": epochs}, records.KEPT)
+    by_run = {run.run: run for run in every}
+    layers = [run for run in every if run.parameters["model"] == "fusion_layer"]
+    assert layers
+    for layer in layers:
+        members = [by_run[name] for name in layer.parameters["members"]]
+        assert {member.seed for member in members} == {layer.seed}
+        (vgg19,) = (run for run in members if run.parameters["model"].startswith("vgg19"))
+        history, chosen = layer.history, vgg19.selection.epoch
+        steps = {part: np.diff(history[part]) for part in ("accuracy", "val_accuracy")}
+        assert np.argmin(steps["accuracy"]) == chosen - 1, "the fall is behind another epoch"
+        assert np.argmax(history["accuracy"]) == chosen - 1
+        assert steps["accuracy"][chosen - 1] < -0.04 < min(steps["val_accuracy"])

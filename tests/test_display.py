@@ -281,13 +281,15 @@ def recall_cells(expression, row, select=None):
         metric="most_frequent_prediction",
         **fields,
     )
-    return [Comparison("p", "Table 5.1", cell, None, None, "") for cell in (recall, word)]
+    found = ("rahman2021", "Table 5.1")
+    return [Comparison(*found, cell, None, None, "") for cell in (recall, word)]
 
 
 def test_recalls_stand_beside_the_most_frequent_prediction(make_record):
     anger, happiness = [30, 10], [7, 1]
     run = make_record(matrix=[anger, happiness], epochs=20)
     html = text(display.expressions(recall_cells("happiness", "Happy"), [run]))
+    assert "Table 5.1: Dataset accuracy using ResNet18 model" in html
     assert re.search(r"Happy\s+4%, Angry\s+12%, anger", html)
     absent = recall_cells("happiness", "Happy", {"epochs": 300})
     assert re.search(r"Happy\s+4%, Angry\s+–", text(display.expressions(absent, [run])))

@@ -241,7 +241,13 @@ def expressions(comparisons: Sequence[Comparison], recorded: Sequence[RunRecord]
             recall = 100 * counts[names.index(cell.expression)] / counts.sum()
             ours = f"{recall:.0f}%, {names[counts.argmax()]}"
         row[f"{cell.column}, ours"] = ours
-    return table(list(rows.values()))
+    captions = [
+        f"{printed.id}: {printed.caption}"
+        for found in comparisons[:1]
+        for printed in load_published(found.paper).tables
+        if printed.id == found.table
+    ]
+    return table(list(rows.values()), *captions)
 
 
 def settings(
