@@ -8,15 +8,12 @@ each measurement is made twice in turn, and the faster one counts. What matters 
 process would be perfect on a quiet machine with as many cores, starting the processes included.
 Beside other work the processor time tells more: what several processes need in all against one.
 
-Measured on FER2013 with two cores, beside other work that wanted four times as many:
+Measured on FER2013 with two free cores, `--images 8192`:
 
-    --images 16384 --detectors hog    two processes 1.17 times as fast on the clock as one, 0.59 a
-                                      process, for 1.19 times its processor time
-    --images 4096                     Haar 1.32 times as fast as HOG by processor time, with a face
-                                      in 36 % of the images; HOG has one in 69 %
-
-There one process got two thirds of a core, and two got nine tenths of one together. On free cores
-the bound is 2 / 1.19, 1.7 times as fast; that was not measured.
+    HOG     two processes 1.83 times as fast on the clock as one, 0.92 a process, for 1.06 times its
+            processor time
+    Haar    1.77 times, 0.88 a process; 1.53 times as fast as HOG by processor time in one process,
+            with a face in 36 % of the images, where HOG has one in 70 %
 """
 
 from __future__ import annotations
