@@ -969,6 +969,22 @@ def test_runs_that_the_named_parameters_do_not_tell_apart_name_what_does(make_re
     assert "mode" not in display.runs(runs, ["rate"]).data
 
 
+def test_figures_of_each_part_are_means_over_seeds_under_what_all_runs_share(make_record):
+    runs = [make_record(kind=kind, weights="none") for kind in ("new", "new", "old")]
+    for run, accuracy in zip(runs, (0.5, 0.7, 0.4), strict=True):
+        figures = {"balanced_accuracy": 0.5, "elementwise_accuracy": 0.8}
+        run.metrics["test"] |= {"accuracy": accuracy, **figures}
+        del run.metrics["val"]
+    shown = display.parts_and_figures(runs, ["kind", "weights"]).data
+    (caption,) = re.findall(r"<caption>(.*?)</caption>", shown)
+    assert caption.startswith("weights: none; a network that gives no expression one half has ")
+    rows = [re.findall(r"<td [^>]*>([^<]*)", row) for row in shown.split("</tr>")]
+    assert [row[:4] for row in rows if row] == [
+        ["new", "test", "2", "60.00"],
+        ["old", "test", "1", "40.00"],
+    ]
+
+
 def test_outputs_above_one_half_are_counted_over_all_images_and_expressions(make_record, tmp_path):
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.7], [0.4, 0.3]], np.float32)
     labels = np.array([0, 1, 1, 0])

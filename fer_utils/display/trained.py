@@ -51,8 +51,7 @@ def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
     if not found:
         return note(NO_RUN)
     fields = [*fields, *_told_apart_by(found, fields)]
-    told = [field for field in fields if len({str(run.parameters.get(field)) for run in found}) > 1]
-    shared = {field: found[0].parameters.get(field) for field in fields if field not in told}
+    told, shared = _told_and_shared(found, fields)
     return table(
         [
             {
@@ -66,8 +65,17 @@ def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
             }
             for run in found
         ],
-        "; ".join(f"{field}: {value}" for field, value in shared.items()),
+        "; ".join(shared),
     )
+
+
+def _told_and_shared(
+    found: Sequence[RunRecord], fields: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Fields in which runs differ, and in words those that all of them share."""
+    values = {field: [run.parameters.get(field) for run in found] for field in fields}
+    told = [field for field in fields if len(set(map(str, values[field]))) > 1]
+    return told, [f"{field}: {values[field][0]}" for field in fields if field not in told]
 
 
 def _told_apart_by(found: Sequence[RunRecord], fields: Sequence[str]) -> list[str]:
@@ -149,10 +157,12 @@ def parts_and_figures(
             accuracies, in the place of recall and precision.
 
     Returns:
-        A table whose caption names the element-wise accuracy of a network that predicts nothing.
+        A table whose caption names what all runs share, and the element-wise accuracy of a network
+        that predicts nothing.
     """
     if not runs:
         return note(NO_RUN)
+    fields, shared = _told_and_shared(runs, fields)
     groups: dict[tuple, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(tuple(run.parameters.get(field) for field in fields), []).append(run)
@@ -188,7 +198,8 @@ def parts_and_figures(
             rows.append(row)
     classes = len(runs[0].data.classes)
     nothing = f"{100 * (classes - 1) / classes:.1f}"
-    return table(rows, f"A network that gives no expression one half has {nothing} element-wise")
+    told = f"A network that gives no expression one half has {nothing} element-wise"
+    return table(rows, "; ".join([*shared, told[0].lower() + told[1:] if shared else told]))
 
 
 def outputs_above_one_half(
