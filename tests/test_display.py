@@ -77,11 +77,14 @@ def test_what_a_paper_prints_is_shown_as_text_not_run_as_html():
     assert "Ours &lt;b&gt;" in html.data
 
 
-def test_cited_rows_appear_only_when_asked_for():
+def test_cited_rows_appear_only_when_asked_for_and_below_the_papers_own():
     cited = CELL.model_copy(update={"kind": "cited", "margin": None})
     found = [Comparison("p", "t", cited, None, None, "cited")]
     assert "65.32" not in display.verdicts(found).data
     assert "65.32" in display.verdicts(found, cited=True).data
+    found.append(Comparison("p", "own", CELL, OURS, "not reproduced", "below"))
+    shown = text(display.verdicts(found, cited=True))
+    assert shown.index("not reproduced") < shown.rindex("65.32")
 
 
 def test_numbers_stand_right_and_words_left():

@@ -39,12 +39,16 @@ def verdicts(
 
     Args:
         comparisons: of one paper; accuracies come first, counts of multiplications last.
-        cited: show the rows that the paper cites from others too.
+        cited: show the rows that the paper cites from others too, below its own.
         tables: of which tables; None for all.
         figures: of which metrics; None for all.
     """
+
+    def place(found: Comparison) -> tuple[bool, bool]:
+        return found.verdict is None, found.cell.metric == "multiplications"
+
     rows = []
-    for found in sorted(comparisons, key=lambda found: found.cell.metric == "multiplications"):
+    for found in sorted(comparisons, key=place):
         if tables is not None and found.table not in tables:
             continue
         if figures is not None and found.cell.metric not in figures:
