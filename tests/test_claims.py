@@ -653,10 +653,10 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
 
 @pytest.mark.parametrize("epochs", [20, 30])
 def test_the_layer_of_rahman2021_learns_on_crops_that_its_members_know(epochs):
-    """As its chapter tells below the curves: up to the epoch of VGG19's weights, not behind it."""
+    """As its chapter tells below the curves: up to the epoch of VGG19's weights, not after it."""
     chapter = Path(__file__).parents[1] / "notebooks" / "rahman2021.ipynb"
     text = chapter.read_text(encoding="utf8")
-    assert "climbs up to VGG19's chosen epoch and falls behind it" in text
+    assert "climbs up to VGG19's chosen epoch and falls after it" in text
     every = comparison.select(records.read_all("rahman2021"), {"epochs": epochs}, records.KEPT)
     by_run = {run.run: run for run in every}
     layers = [run for run in every if run.parameters["model"] == "fusion_layer"]
@@ -667,6 +667,6 @@ def test_the_layer_of_rahman2021_learns_on_crops_that_its_members_know(epochs):
         (vgg19,) = (run for run in members if run.parameters["model"].startswith("vgg19"))
         history, chosen = layer.history, vgg19.selection.epoch
         steps = {part: np.diff(history[part]) for part in ("accuracy", "val_accuracy")}
-        assert np.argmin(steps["accuracy"]) == chosen - 1, "the fall is behind another epoch"
+        assert np.argmin(steps["accuracy"]) == chosen - 1, "the fall is after another epoch"
         assert np.argmax(history["accuracy"]) == chosen - 1
         assert steps["accuracy"][chosen - 1] < -0.04 < min(steps["val_accuracy"])
