@@ -75,6 +75,7 @@ def test_failed_chapter_is_not_published(project, cells, said):
     assert not (project / "build/book").exists()
 
 
+@pytest.mark.slow
 def test_book_is_built_once_and_again_after_a_change(project):
     write_chapter(project, "print('first')", RECORD)
     first = build(project)
@@ -103,6 +104,7 @@ def test_book_is_built_once_and_again_after_a_change(project):
         assert "second" in chapter.read_text()
 
 
+@pytest.mark.slow
 def test_several_chapters_are_executed_at_once_and_a_failed_one_stops_the_book(project):
     write_chapter(project, "print('first')", RECORD)
     write_chapter(project, "raise ValueError('no such data')", RECORD, name="broken")
@@ -169,6 +171,7 @@ def papers(project):
     return published
 
 
+@pytest.mark.slow
 def test_a_template_makes_a_page_for_each_paper_that_has_a_chapter(project, papers):
     done = build(project)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -183,6 +186,7 @@ def test_a_template_makes_a_page_for_each_paper_that_has_a_chapter(project, pape
     assert "{{ paper }}" in (project / "notebooks/report.ipynb").read_text()
 
 
+@pytest.mark.slow
 def test_a_chapter_cites_its_paper_by_the_entry_in_the_published_file(project, papers):
     entry = "@misc{one2020, author = {Doe, Jo}, title = {On one}, year = {2020}}"
     with (papers / "one2020.yaml").open("a") as published:
@@ -195,6 +199,7 @@ def test_a_chapter_cites_its_paper_by_the_entry_in_the_published_file(project, p
     assert "On one" in (html / "references.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_page_of_a_template_is_made_again_when_its_own_paper_changes(project, papers):
     def changed() -> list[bool]:
         told = [build(project, "--chapter", f"report-{name}") for name in ("one2020", "two2021")]
@@ -209,6 +214,7 @@ def test_a_page_of_a_template_is_made_again_when_its_own_paper_changes(project, 
     assert changed() == [True, False]
 
 
+@pytest.mark.slow
 def test_a_page_that_tells_of_planned_runs_is_made_again_when_a_chapter_changes(project, papers):
     write_chapter(project, "# grid.plan() would stand here", RECORD)
     write_chapter(project, "print('of no run')", RECORD, name="other")
@@ -232,6 +238,7 @@ def test_a_page_that_does_not_exist_is_told_with_those_that_do(project, papers):
     )
 
 
+@pytest.mark.slow
 def test_a_stamp_that_was_cut_off_makes_its_page_again(project):
     write_chapter(project, "print('made')", RECORD)
     stamp = project / "build/notebooks/sample.json"

@@ -220,6 +220,7 @@ def test_the_report_counts_the_faces_that_the_runs_had():
             assert found["both"] + found[f"{one['faces']}_only"] == images - dropped
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (data_root() / "fer2013").is_dir() or not (data_root() / "CK+48").is_dir(),
     reason="needs FER2013, FER+ and the 48x48 CK+ under FER_DATA, see fer-utils data check",

@@ -226,6 +226,7 @@ def test_further_parts_are_scored_where_asked_for(faces, tmp_path):
     assert done.record.split.sizes["train"] == 40
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_from_a_finished_run_of_fewer(faces, tmp_path):
     run(faces, tmp_path, parameters={**PARAMETERS, "epochs": 1})
     longer = run(faces, tmp_path, shorter=(1,), augment=no_more_than_one_epoch()).record
@@ -234,6 +235,7 @@ def test_more_epochs_go_on_from_a_finished_run_of_fewer(faces, tmp_path):
     assert longer.metrics == whole.metrics
 
 
+@pytest.mark.slow
 def test_epochs_of_other_libraries_are_made_anew(faces, tmp_path, monkeypatch, capsys):
     first = run(faces, tmp_path)
     monkeypatch.setattr(provenance, "versions", lambda: {**first.record.versions, "keras": "0.1"})
@@ -260,6 +262,7 @@ def test_a_framework_that_moves_no_number_leaves_the_checkpoints(faces, tmp_path
     assert run(faces, tmp_path, augment=never).record.metrics == first.record.metrics
 
 
+@pytest.mark.slow
 def test_two_that_train_the_same_wait_for_each_other(faces, tmp_path, capfd):
     name = run(faces, tmp_path / "apart").record.run
     (tmp_path / name).mkdir()

@@ -192,6 +192,7 @@ for path in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_logits_on_the_torch_backend(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     paths = {name: str(tmp_path / f"{name}.keras") for name in IN_KERAS}

@@ -141,6 +141,7 @@ def test_nouisser2023_imports_its_network_after_the_seeds_are_set():
     assert code.index("keras_loop.prepare(") < code.index("import nouisser2023")
 
 
+@pytest.mark.slow
 def test_yengikand2023_runs_its_jaffe_protocol_on_a_made_tree(tmp_path):
     """JAFFE is absent, so its page is proved on drawn files of the same names."""
     trees.jaffe(tmp_path / "data")

@@ -31,6 +31,7 @@ def by_epochs(runs):
     return {(run["fields"]["epochs"], run["fields"].get("rate")): run for run in runs}
 
 
+@pytest.mark.slow
 def test_the_runs_of_the_published_file_are_made_once(project):
     asked = ("--seeds", "0", "--no-book")
     dry = call(project, "reproduce", *asked, "--dry-run")
@@ -63,6 +64,7 @@ def test_the_runs_of_the_published_file_are_made_once(project):
     assert "Nothing to run.\n3 are recorded already" in again.stdout
 
 
+@pytest.mark.slow
 def test_files_of_the_future_are_started_from(project):
     """The check of the data and the run that comes first, made while the clock was wrong."""
     asked = ("--seeds", "9", "--table", "open", "--no-book")
@@ -95,6 +97,7 @@ def test_a_run_waits_for_the_one_whose_weights_it_starts_from(project):
     assert first["answers"] == [f"weights for {second['name'].rpartition('-')[0]}"]
 
 
+@pytest.mark.slow
 def test_code_counts_and_comments_do_not(project):
     loop = project / "fer_utils" / "training" / "numpy_loop.py"
     before, source = {run["name"] for run in planned(project)}, loop.read_text()
@@ -108,6 +111,7 @@ def test_code_counts_and_comments_do_not(project):
     assert before.isdisjoint(run["name"] for run in changed)
 
 
+@pytest.mark.slow
 def test_only_narrows_to_beginnings_of_names_and_what_they_start_from(project):
     runs = by_epochs(planned(project))
     short, other = runs[2, None], runs[6, "other"]
@@ -136,6 +140,7 @@ ONE_THREAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(cores() < 2, reason="needs two cores")
 def test_runs_at_work_side_by_side_have_one_thread_each(project, tmp_path):
     """Two that each took both cores would fight over them, and take many times as long."""
@@ -178,6 +183,7 @@ def test_runs_that_take_the_gpu_take_it_one_after_another(tmp_path):
     assert "2 of 2 runs made." in made.stdout, made.stdout + made.stderr
 
 
+@pytest.mark.slow
 def test_a_line_of_progress_tells_how_many_of_all_runs_are_done(project):
     """The second run starts from the first one's weights, so that one is done for a time."""
     words = ("--seeds", "6", "--table", "open", "--no-book")
@@ -273,6 +279,7 @@ ONCE = ["0 prepare", "1 prepare"]
 BLURRED = ("--table", "blurred", "--seeds", "0 1", "--no-book")
 
 
+@pytest.mark.slow
 def test_what_runs_start_from_is_prepared_once_before_them(blurred):
     dry = call(blurred, "reproduce", *BLURRED, "--dry-run")
     assert "Prepared once before 2 of them: jaffe-blur-1, cost 2 min of one core" in dry.stdout
