@@ -498,9 +498,8 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
 
 
 def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
-    assert "makes MobileNet worse, in accuracy and in mean recall" in " ".join(
-        load_published("nouisser2023").report.believe.split()
-    )
+    believe = " ".join(load_published("nouisser2023").report.believe.split())
+    assert "makes MobileNet worse, in accuracy and in mean recall" in believe
     every = comparison.select(records.read_all("nouisser2023"), {}, records.KEPT)
     balanced, not_balanced = (
         comparison.select(
@@ -508,6 +507,10 @@ def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
         )
         for way in ("train", "none")
     )
+    assert "a second seed with it is better than the first, and still below the run" in believe
+    by_seed = {run.seed: run.metrics["test"]["accuracy"] for run in balanced}
+    (without,) = not_balanced
+    assert by_seed[0] < by_seed[1] < without.metrics["test"]["accuracy"]
     balanced, not_balanced = differences.comparable(balanced, not_balanced)
     assert len({run.seed for run in balanced}) == 1, "told of the one seed that there is of both"
     assert differences.of_runs(balanced, not_balanced).low > 0
@@ -545,7 +548,7 @@ def test_what_is_said_of_near_miss_and_of_balancing_before_the_split_is_what_the
     assert shares["haar"][0] < 0.05
     assert 0.4 < shares["none"][0] < 0.45
     believe = " ".join(published.report.believe.split())
-    assert "is better with two thirds of the originals, on other test images: a hint" in believe
+    assert "is above both with two thirds of the originals, on other test images: a hint" in believe
     assert 0.6 < shares["haar"][1] / shares["hog"][1] < 0.7
     every = comparison.select(
         records.read_all("nouisser2023"), {"variant": "mobilenet"}, records.KEPT
@@ -554,8 +557,11 @@ def test_what_is_said_of_near_miss_and_of_balancing_before_the_split_is_what_the
     hog = comparison.select(every, {"faces": "hog", "balancing": "train"}, records.KEPT)
     haar = comparison.select(every, {"faces": "haar"}, records.KEPT)
     (wrong,) = comparison.select(records.read_all("nouisser2023"), wrong, records.KEPT)
-    worse, better = (estimates.estimate(one, "accuracy", "percent") for one in (hog, haar))
-    assert worse.high < better.low
+    (higher,) = haar
+    for run in hog:
+        one, other = (estimates.estimate([made], "accuracy", "percent") for made in (run, higher))
+        assert one.high < other.low
+    assert estimates.estimate(hog, "accuracy", "percent").high > other.low, "no more than a hint"
     disgust = load_manifest("fer2013").class_names.index("disgust")
     matrix = np.array(wrong.metrics["test"]["confusion_matrix"])
     assert matrix[disgust].sum() / matrix.sum() == pytest.approx(1 / 7, abs=0.01)
@@ -568,7 +574,7 @@ def test_what_is_said_of_near_miss_and_of_balancing_before_the_split_is_what_the
     assert told["made"] / told["after"] > 0.8
     right = matrix.trace() - matrix[disgust, disgust]
     without = right / (matrix.sum() - matrix[disgust].sum())
-    assert abs(without - worse.mean / 100) < 0.04
+    assert all(abs(without - run.metrics["test"]["accuracy"]) < 0.04 for run in hog)
 
 
 def recalls_apart(runs: list[records.RunRecord], column: str, part: str) -> float:
