@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -669,6 +670,16 @@ def test_drawings_show_the_widths_that_the_models_have():
 
 
 # ---- tables and sentences of chapters ----------------------------------------------------------
+
+
+def test_another_network_stands_beside_ours_with_the_seeds_of_both():
+    two = replace(OURS, mean=57.5, values=(55.0, 60.0))
+    one = replace(OURS, values=(60.0,))
+    assert display.beside("Wider", one, two, "ours") == (
+        "**Wider.** 60.00 (58.50\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}61.50) % (1 seed), "
+        "+2.50 points against ours (2 seeds)."
+    )
+    assert display.beside("Wider", None, two, "ours") == ""
 
 
 def test_verdicts_can_be_narrowed_to_tables_and_figures():

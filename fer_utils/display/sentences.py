@@ -79,6 +79,8 @@ def on_other_part(found: Comparison, label: str) -> str:
 def beside(subject: str, other: Estimate | None, ours: Estimate | None, than: str) -> str:
     """What another network reaches and how far that is from ours; empty where one is missing.
 
+    Means of as many seeds as each has, which the sentence tells.
+
     Args:
         subject: the other, set in bold.
         other, ours: accuracies in percent.
@@ -87,7 +89,11 @@ def beside(subject: str, other: Estimate | None, ours: Estimate | None, than: st
     if other is None or ours is None:
         return ""
     points = other.mean - ours.mean
-    return f"**{subject}.** {interval(other)} %, {points:+.2f} points against {than}."
+    seeds = [f"{len(one.values)} seed{'s' * (len(one.values) > 1)}" for one in (other, ours)]
+    return (
+        f"**{subject}.** {interval(other)} % ({seeds[0]}), {points:+.2f} points against {than} "
+        f"({seeds[1]})."
+    )
 
 
 def repeated(subject: str, found: Sequence[Comparison]) -> str:
