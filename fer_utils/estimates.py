@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import statsmodels.api as sm
 from scipy import stats
 
 from fer_utils import metrics
@@ -201,8 +202,6 @@ def person_error(images: np.ndarray, total: np.ndarray) -> float:
         images: of each person, positive (P,).
         total: what each person's images add up to, such as how many are right (P,).
     """
-    import statsmodels.api as sm  # longer than a plan of runs, which has no need of it
-
     images = np.asarray(images, float)
     fitted = sm.WLS(total / images, np.ones_like(images), weights=images).fit(cov_type="HC1")
     return float(fitted.bse[0])
