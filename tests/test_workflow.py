@@ -99,6 +99,8 @@ def test_a_run_waits_for_the_one_whose_weights_it_starts_from(project):
 
 @pytest.mark.slow
 def test_code_counts_and_comments_do_not(project):
+    made = call(project, "reproduce", "--seeds", "0", "--no-book")
+    assert made.returncode == 0, made.stdout + made.stderr
     loop = project / "fer_utils" / "training" / "numpy_loop.py"
     before, source = {run["name"] for run in planned(project)}, loop.read_text()
     loop.write_text(f"# A comment.\n{source}\n\ndef beside():\n    return 1\n")
