@@ -32,8 +32,9 @@ def vote_targets(votes: np.ndarray, mode: str = "majority", keep: str | None = N
 
     - "majority": one-hot, the expression with most votes;
     - "probability", "crossentropy": the votes of the leading expressions, added until they hold
-      75 % of all, normalised. The two differ in training only: the first draws a label from the
-      target anew in every epoch, the second takes it as it is;
+      75 % of all, normalised. They are the same here: the authors' program takes the second as it
+      is and draws one label from the first anew in every epoch, which is left to who trains. The
+      loops of `fer_utils.training` take targets as they are;
     - "multi_target": 1 for every expression with at least 30 % of the votes, 0 for the others.
 
     Which images stay (`keep`) decides what an accuracy is comparable to:

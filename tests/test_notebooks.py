@@ -108,7 +108,12 @@ def parameters_of(paper: str) -> type[parameters.PageParameters]:
         ("nouisser2023", {"images": 2000, "dataset": "fer2013"}, "only with dataset = synthetic"),
         ("rahman2021", {"model": "vgg16"}, "model = 'vgg16': input should be 'resnet18', "),
         ("rahman2021", {"images": 200, "profile": "full"}, "only with dataset = synthetic, not"),
-        ("wang2023", {"mode": "probability"}, "mode = 'probability': matters only with dataset = "),
+        ("wang2023", {"mode": "crossentropy"}, "mode = 'crossentropy': matters only with dataset"),
+        (
+            "wang2023",
+            {"mode": "probability", "dataset": "ferplus"},
+            "'crossentropy' or 'multi_target'",
+        ),
         ("wang2023", {"keep": "majority", "dataset": "ck48"}, "only with dataset = ferplus, not"),
         ("wang2023", {"learning_rate": "slow"}, "input should be 'schedule' or a valid number"),
         ("yengikand2023", {"pretraining": "none"}, "only with dataset = ck48 or ckplus or jaffe"),

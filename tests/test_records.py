@@ -390,3 +390,17 @@ def test_a_chapter_that_ends_leaves_a_sign_that_names_its_run(make_record, tmp_p
     records.finish(make_record(), tmp_path / "made.json", tmp_path / "new" / "folder")
     sign = json.loads((tmp_path / "new" / "folder" / "yengikand2023.done.json").read_text())
     assert sign == {"run": "made-00000000", "record": str(tmp_path / "made.json")}
+
+
+# ---- the committed ones ------------------------------------------------------------------------
+
+
+def test_no_two_choices_are_one_training():
+    """A parameter that reaches nothing shows itself: two of its values learn the very same."""
+    seen = {}
+    for paper in sorted(path.name for path in records.RESULTS.iterdir() if path.is_dir()):
+        for run in records.read_all(paper):
+            if losses := (*run.history["loss"], *run.history["val_accuracy"]):
+                other = seen.setdefault((paper, losses), run)
+                assert other.parameters == run.parameters, (other.run, run.run)
+    assert seen
