@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import nbformat
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import trees
 
 from fer_utils import grid, parameters, records
+from fer_utils.ferplus import vote_targets
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -129,6 +131,13 @@ def test_a_chapter_s_own_wrong_or_idle_parameters_are_told_one_by_one(paper, giv
     assert [line.split(":")[0].strip() for line in listed.splitlines()] == list(
         parameters_of(paper).model_fields
     )
+
+
+def test_every_way_from_votes_to_labels_that_wang2023_offers_is_another():
+    modes = get_args(parameters_of("wang2023").model_fields["mode"].annotation)
+    three_lead = np.array([[4, 3, 0, 3, 0, 0, 0, 0, 0, 0]])
+    assert "crossentropy" in modes
+    assert len({vote_targets(three_lead, mode).targets.tobytes() for mode in modes}) == len(modes)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
