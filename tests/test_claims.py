@@ -499,7 +499,7 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
 
 def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
     believe = " ".join(load_published("nouisser2023").report.believe.split())
-    assert "makes MobileNet worse, in accuracy and in mean recall" in believe
+    assert "in each of three seeds a lower accuracy than in the one run without" in believe
     every = comparison.select(records.read_all("nouisser2023"), {}, records.KEPT)
     balanced, not_balanced = (
         comparison.select(
@@ -507,10 +507,14 @@ def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
         )
         for way in ("train", "none")
     )
-    assert "a second seed with it is better than the first, and still below the run" in believe
-    by_seed = {run.seed: run.metrics["test"]["accuracy"] for run in balanced}
     (without,) = not_balanced
-    assert by_seed[0] < by_seed[1] < without.metrics["test"]["accuracy"]
+    assert {run.seed for run in balanced} == {0, 1, 2}
+    for run in balanced:
+        one, other = (estimates.estimate([made], "accuracy", "percent") for made in (run, without))
+        assert one.high < other.low
+    assert "the mean recall of that run lies among theirs" in believe
+    recalls = sorted(run.metrics["test"]["balanced_accuracy"] for run in balanced)
+    assert recalls[0] < without.metrics["test"]["balanced_accuracy"] < recalls[-1]
     balanced, not_balanced = differences.comparable(balanced, not_balanced)
     assert len({run.seed for run in balanced}) == 1, "told of the one seed that there is of both"
     assert differences.of_runs(balanced, not_balanced).low > 0
@@ -518,11 +522,6 @@ def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
     steps = gaps.on_faces(comparison.select(everyone, {}, records.KEPT), data_report.read())
     assert {step.paper for step in steps} == set(published_papers())
     assert min(step.difference.low for step in steps) > 0
-    means = [
-        np.mean([run.metrics["test"]["balanced_accuracy"] for run in runs])
-        for runs in (balanced, not_balanced)
-    ]
-    assert means[0] < means[1]
 
 
 def taken_away(faces: str) -> tuple[float, int]:
@@ -548,7 +547,10 @@ def test_what_is_said_of_near_miss_and_of_balancing_before_the_split_is_what_the
     assert shares["haar"][0] < 0.05
     assert 0.4 < shares["none"][0] < 0.45
     believe = " ".join(published.report.believe.split())
-    assert "is above both with two thirds of the originals, on other test images: a hint" in believe
+    assert (
+        "is above all three with two thirds of the originals, on other test images: a hint"
+        in believe
+    )
     assert 0.6 < shares["haar"][1] / shares["hog"][1] < 0.7
     every = comparison.select(
         records.read_all("nouisser2023"), {"variant": "mobilenet"}, records.KEPT
@@ -558,10 +560,12 @@ def test_what_is_said_of_near_miss_and_of_balancing_before_the_split_is_what_the
     haar = comparison.select(every, {"faces": "haar"}, records.KEPT)
     (wrong,) = comparison.select(records.read_all("nouisser2023"), wrong, records.KEPT)
     (higher,) = haar
-    for run in hog:
-        one, other = (estimates.estimate([made], "accuracy", "percent") for made in (run, higher))
-        assert one.high < other.low
-    assert estimates.estimate(hog, "accuracy", "percent").high > other.low, "no more than a hint"
+    best, other = (
+        estimates.estimate([run], "accuracy", "percent")
+        for run in (max(hog, key=lambda run: run.metrics["test"]["accuracy"]), higher)
+    )
+    assert best.mean < other.mean
+    assert best.high > other.low, "no more than a hint"
     disgust = load_manifest("fer2013").class_names.index("disgust")
     matrix = np.array(wrong.metrics["test"]["confusion_matrix"])
     assert matrix[disgust].sum() / matrix.sum() == pytest.approx(1 / 7, abs=0.01)
