@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fer_utils import records
+from fer_utils import metrics, records
 from fer_utils.records import RecordError
 
 PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(2), 40).astype(np.float32)
@@ -404,3 +404,15 @@ def test_no_two_choices_are_one_training():
                 other = seen.setdefault((paper, losses), run)
                 assert other.parameters == run.parameters, (other.run, run.run)
     assert seen
+
+
+def test_every_figure_of_the_test_part_is_that_of_the_probabilities_beside_it():
+    for paper in sorted(path.name for path in records.RESULTS.iterdir() if path.is_dir()):
+        for run in records.read_all(paper):
+            probabilities, labels = records.read_probabilities(run)
+            found = metrics.score(labels, probabilities, run.data.classes)
+            kept, told = (
+                json.loads(json.dumps(one), parse_float=lambda text: round(float(text), 9))
+                for one in (run.metrics["test"], found)
+            )
+            assert kept == told, run.run
