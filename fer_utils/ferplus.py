@@ -41,7 +41,8 @@ def vote_targets(votes: np.ndarray, mode: str = "majority", keep: str | None = N
 
     - "majority": more than half of the votes are for one expression (3,153 test images);
     - "probability": the leading expressions hold more than half and are at most three (3,505);
-    - "multi_target": the expressions with 30 % hold more than half (3,472);
+    - "multi_target": answers with 30 %, "unknown" and "not a face" among them, hold more than half,
+      and an expression leads (3,472);
     - "plurality": an expression leads, not "unknown" or "not a face" (3,546);
     - "any": at least one vote is for an expression (3,573).
 

@@ -1,4 +1,4 @@
-"""One record a run: all that a verdict needs, written once and never changed."""
+"""One record a run: all that a verdict needs; its figures are written once and never changed."""
 
 from __future__ import annotations
 

@@ -378,7 +378,7 @@ RULES = {
     "any": "at least one vote for an expression",
     "plurality": "an expression leads the votes",
     "probability": "the leading expressions hold more than half",
-    "multi_target": "expressions with 30 % hold more than half",
+    "multi_target": "answers with 30 % hold more than half, an expression leads",
     "majority": "one expression has more than half",
 }
 
