@@ -160,11 +160,14 @@ def _above(
         value = other.cell.value
         before = before or Estimate(value, value, value, (value,), 0)
         first, second = known.of(before), known.of(after)
+        of_means = _scaled(differences.of_estimates(before, after), scale)
         if _top1(best) and _top1(other) and (pairs := _pairs(first, second)):
             seeds = len({run.seed for run in pairs[0]})
             told = f"same test images, {seeds} seed{'' if seeds == 1 else 's'}"
+            if max(before.seeds, after.seeds) > seeds:
+                told += f"; of all seeds that each has, {of_means.mean:+.2f}"
             return _Minus(differences.of_runs(*pairs, known.folder), whose, told)
-        return _Minus(_scaled(differences.of_estimates(before, after), scale), whose)
+        return _Minus(of_means, whose)
 
     def beside(differs: str, others: Sequence[Comparison]) -> str:
         """What other runs of ours tell, which differ in one field alone; not judged."""

@@ -188,7 +188,8 @@ def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
         return "not attempted", "no full run is recorded"
     if ours.stale:
         return "stale", "the code or the data of a run have changed since; run it again"
-    low, high = ours.low - cell.value, ours.high - cell.value
+    # Rounded, or 1 - 0.98 is more than 0.02 and an interval that ends at 100 % outside its margin.
+    low, high = (round(end - cell.value, 9) for end in (ours.low, ours.high))
     digits = 4 if cell.unit == "fraction" else 2
     ends = f"{_signed(low, digits)} to {_signed(high, digits)}"
     told = f"the difference is {ends}, the margin {cell.margin:g}"
@@ -199,6 +200,23 @@ def judge(cell: PublishedCell, ours: Estimate | None) -> tuple[Verdict, str]:
     if high < -cell.margin:
         return "not reproduced", f"{told}: below it"
     return "inconclusive", f"{told}: across its edge"
+
+
+def within_rounding(cell: PublishedCell, ours: Estimate) -> set[Verdict]:
+    """The verdicts on all numbers that may have been printed as this one.
+
+    It may have been rounded, half a unit of its last digit either way, or cut off, a unit below.
+
+    Args:
+        cell: with a margin.
+        ours: beside it.
+    """
+    decimals = cell.printed.partition(".")[2]
+    unit = 10.0 ** -sum(letter.isdigit() for letter in decimals)
+    return {
+        judge(cell.model_copy(update={"value": cell.value + part * unit}), ours)[0]
+        for part in (-0.5, 0.0, 0.5, 1.0)
+    }
 
 
 def _signed(number: float, digits: int) -> str:

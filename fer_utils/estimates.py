@@ -64,6 +64,11 @@ class Estimate:
     persons: int | None = None
     reduced: bool = False
 
+    @property
+    def seeds(self) -> int:
+        """Behind the interval: with one, it shows the test images and not another seed's chance."""
+        return len(self.values) if self.runs else 0
+
 
 def whole(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """The runs of those seeds that have every fold of their protocol: some folds are no result."""

@@ -126,6 +126,7 @@ def summary(
     on_runs = [found for found in judged if found.on_runs]
     by_image = sum(any(split_of_ours(cell.cell) for cell in found.cells) for found in on_runs)
     as_printed = [found.outcome for found in judged if not found.on_runs]
+    of_one_seed = sum(found.ours is not None and found.ours.seeds == 1 for found in headline)
     waiting = [run for run in still_open(plan) if _from_imagenet(run)]
     without = sum(
         found.ours is None and any(answers(run, place(found)) for run in waiting)
@@ -134,9 +135,12 @@ def summary(
     lines = {
         "Paper": f"<em>{escape(paper.title)}</em>, {escape(paper.venue)}, {paper.year}",
         "Headline results": _counted([found.verdict for found in headline if found.verdict])
-        + (f" (runs of {without} of them start from {IMAGENET})" if without else ""),
+        + _in_brackets(
+            f"{of_one_seed} of them from one seed" if of_one_seed else "",
+            f"runs of {without} of them start from {IMAGENET}" if without else "",
+        ),
         "Claims put to our runs": _counted([found.outcome for found in on_runs])
-        + (f" ({by_image} of them split by image)" if by_image else ""),
+        + _in_brackets(_behind(on_runs), f"{by_image} of them split by image" if by_image else ""),
         "Claims put to arithmetic": _counted(as_printed),
         "Recorded": _recorded(recorded),
         "Open": _open(plan) or "nothing",
@@ -153,6 +157,26 @@ def _counted(outcomes: Sequence[str]) -> str:
     order = [*get_args(Verdict), *get_args(Printed)]
     counts = sorted(Counter(outcomes).items(), key=lambda found: order.index(found[0]))
     return " ".join(f"{count} {display.badge(word)}" for word, count in counts) or "none"
+
+
+def _in_brackets(*told: str) -> str:
+    words = "; ".join(filter(None, told))
+    return f" ({words})" if words else ""
+
+
+def _behind(judged: Sequence[Judged]) -> str:
+    """How few results of ours several claims rest on: the same runs, asked again."""
+    results: dict[str, list[frozenset[str]]] = {}
+    for found in judged:
+        if found.outcome != "not attempted":
+            runs = (cell.ours.runs for cell in found.cells if cell.ours)
+            results.setdefault(found.outcome, []).append(frozenset().union(*runs))
+    told = [
+        f"the {len(results[outcome])} {outcome} rest on {len(set(results[outcome]))} of our results"
+        for outcome in get_args(Verdict)
+        if len(set(results.get(outcome, ()))) < len(results.get(outcome, ()))
+    ]
+    return ", ".join(told)
 
 
 def _runs(count: int) -> str:

@@ -16,6 +16,7 @@ from fer_utils.comparison import (
     equivalence,
     judge,
     select,
+    within_rounding,
 )
 from fer_utils.manifests import PublishedCell, load_published, published_papers
 
@@ -81,6 +82,34 @@ def test_the_verdict_follows_from_where_the_interval_lies(low, high, verdict):
 def test_a_count_without_a_margin_must_be_equal(value, verdict):
     count = cell(7.0, 0.0, "multiplications")
     assert judge(count, ours(value, value))[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "margin", "low", "high", "unit"),
+    [(0.98, 0.02, 0.97, 1.0, "fraction"), (99.3, 0.7, 99.0, 100.0, "percent")],
+)
+def test_an_interval_that_ends_on_the_margin_is_inside_whatever_binary_fractions_say(
+    value, margin, low, high, unit
+):
+    assert high - value > margin
+    assert judge(cell(value, margin, unit), ours(low, high))[0] == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("printed", "low", "high", "verdicts"),
+    [
+        ("40%", 41.0, 42.25, {"inconclusive", "reproduced"}),  # of 40.5, cut off or rounded
+        ("40%", 41.0, 42.75, {"inconclusive", "reproduced"}),  # of 41, cut off
+        ("40%", 41.0, 43.25, {"inconclusive"}),
+        ("40%", 37.75, 41.0, {"inconclusive", "reproduced"}),  # of 39.5, rounded
+        ("40%", 37.25, 41.0, {"inconclusive"}),
+        ("40.0%", 41.0, 42.25, {"inconclusive"}),  # a tenth as much
+        ("40%", 39.0, 40.5, {"reproduced"}),
+    ],
+)
+def test_the_verdicts_on_all_numbers_that_are_printed_alike(printed, low, high, verdicts):
+    made = cell(40.0).model_copy(update={"printed": printed})
+    assert within_rounding(made, ours(low, high)) == verdicts
 
 
 def test_the_reason_tells_the_difference_and_the_margin():

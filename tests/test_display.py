@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 
 from fer_utils import audit, display, drawings, plots, records
 from fer_utils.arithmetic import Printed
@@ -462,13 +463,16 @@ def test_synthetic_faces_are_drawn_under_their_expressions_and_below_what_become
 
 def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     papers = [load_published(name) for name in ("rahman2021", "yengikand2023")]
+    alone = replace(OURS, values=(60.0,), runs=("a",))
     found = [
         Comparison(paper.paper, table.id, cell, ours, verdict, "made", {"by subject": OURS})
         for paper in papers
         for table in paper.tables
         for cell in table.cells
         for ours, verdict in [
-            (OURS, "exceeded") if "30 Epochs" in cell.column else (None, "not attempted")
+            (alone if cell.row.startswith("VGG19") else OURS, "exceeded")
+            if "30 Epochs" in cell.column
+            else (None, "not attempted")
         ]
     ]
     shown = display.headlines(found, "chapters/report-").data
@@ -478,6 +482,7 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     thirty = [row for row in cells if "30 Epochs" in row[0]]
     assert len(thirty) == 3
     assert all('data-verdict="exceeded"' in row[1] for row in thirty)
+    assert ["from one seed" in row[1] for row in thirty] == [False, True, False]
     first, second = (
         f'<strong><a href="chapters/report-{paper.paper}.html">{paper.paper}</a></strong>'
         for paper in papers
@@ -739,14 +744,17 @@ def test_a_judged_number_is_one_sentence_with_its_verdict_and_nothing_without_ru
 
 
 def test_how_far_a_protocol_moves_a_number_is_told_in_points():
+    other = Estimate(48.5, 1, 2, (), 9, standard_error=4.0)
     percent = Comparison(
-        "p", "t", CELL, OURS, "r", "", {"subjects kept apart": Estimate(48.5, 1, 2, (), 9)}
+        "p", "t", CELL, replace(OURS, standard_error=3.0), "r", "", {"subjects kept apart": other}
     )
-    assert display.kept_apart(percent).endswith("moves the number by 11.5 points.")
+    half = 5.0 * stats.norm.ppf(0.95)  # independent: the hypotenuse of 3 and 4
+    ends = f"{11.5 - half:.1f} to {11.5 + half:.1f}"
+    assert display.kept_apart(percent).endswith(f"moves the number by 11.5 ({ends}) points.")
     cell = CELL.model_copy(update={"unit": "fraction"})
     fractions = [Estimate(value, 0, 1, (), 9) for value in (0.9, 0.75)]
     found = Comparison("p", "t", cell, fractions[0], "r", "", {"subjects kept apart": fractions[1]})
-    assert display.kept_apart(found).endswith("moves the number by 15.0 points.")
+    assert display.kept_apart(found).endswith("moves the number by 15.0 (15.0 to 15.0) points.")
     assert " %" not in display.kept_apart(found)
 
 
@@ -775,9 +783,25 @@ def test_a_number_printed_twice_is_one_verdict_and_counting_takes_no_run():
         Comparison("p", "t", other, counted, "reproduced", ""),
         Comparison("p", "t", other.model_copy(update={"margin": None}), None, None, ""),
     ]
-    rows = rows_of(display.tally({"p": found, "q": found[:1]}, "report-"))
-    assert [row[1:] for row in rows] == [["2 (3)", "1"], ["1", "0"]]
-    assert ["without a run" in row[0] for row in rows] == [False, True]
+    alone = replace(OURS, values=(60.0,), runs=("a",))
+    one = Comparison("q", "t", CELL, alone, "reproduced", "")
+    rows = rows_of(display.tally({"p": found, "q": [found[0], one]}, "report-"))
+    assert [row[1:] for row in rows] == [["2 (3)", "1"], ["1", "0"], ["0", "1"]]
+    assert ["without a run" in row[0] for row in rows] == [False, True, False]
+    assert ["from one seed" in row[0] for row in rows] == [False, False, True]
+
+
+def test_how_many_verdicts_depend_on_rounding():
+    edge = Estimate(64.0, 63.3235, 66.0, (64.0,), 100, ("a",))  # 1.9965 below 65.32
+    found = [
+        *(Comparison("p", t, CELL, edge, "reproduced", "") for t in ("t", "again")),
+        Comparison("p", "t", CELL.model_copy(update={"printed": "65.3"}), OURS, "x", ""),
+        Comparison("p", "t", CELL.model_copy(update={"printed": "65"}), None, "not attempted", ""),
+        Comparison("p", "t", CELL, None, None, ""),
+    ]
+    told = display.rounded(found).data
+    assert "1 of 2 verdicts could differ, each between *inconclusive* and one other." in told
+    assert "0 of 1 verdicts could differ." in display.rounded(found[2:]).data
 
 
 def test_values_without_a_margin_stand_beside_what_was_used_or_measured(make_record):

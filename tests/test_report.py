@@ -69,6 +69,19 @@ def run(name: str, **changes) -> grid.Run:
     return replace(made, **changes)
 
 
+def test_the_summary_tells_what_rests_on_one_seed_and_on_few_results(judged):
+    found = judged(paper(GAIN, BEST, SUM), new=320, old=240)
+    (headline,) = shown("new", folder=Path("nowhere"))
+    one = replace(found[0].cells[0], ours=replace(found[0].cells[0].ours, values=(80.0,)))
+    assert one.ours.runs
+    short = words(report.summary(paper(), [headline, one], found, [], []))
+    assert "(1 of them from one seed)" in short
+    assert "rest on" not in short
+    assert "(the 2 reproduced rest on 1 of our results)" in words(
+        report.summary(paper(), [], [found[0], found[0]], [], [])
+    )
+
+
 def words(html) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.data))
 
@@ -102,6 +115,8 @@ def test_runs_from_weights_of_others_say_where_those_come_from(judged):
         "1 not attempted (runs of 1 of them start from ImageNet weights, which are not part"
         in short
     )
+
+    assert "from one seed" not in short
 
     # Recorded, of another result, or from scratch: nothing waits for them.
     for other in (replace(waiting, state="recorded"), replace(waiting, answers=("else",)), scratch):

@@ -9,12 +9,12 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 
 from fer_utils import differences
 from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
-from fer_utils.comparison import Comparison, select
+from fer_utils.comparison import Comparison, select, within_rounding
 from fer_utils.display.cells import badge, interval, table
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import (
@@ -78,6 +78,8 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
         lines = []
         for found in shown:
             first, *beside = _lines(found)
+            if found.ours and found.ours.seeds == 1:
+                first["Verdict"] += "<br><small>from one seed</small>"
             lines += [first, *(beside if found.ours else [])]
         if len(waiting) > 1:
             badges = " ".join(
@@ -439,22 +441,24 @@ def tally(compared: Mapping[str, Sequence[Comparison]], reports: str) -> HTML:
     """How often each verdict was given, paper by paper.
 
     A number that a paper prints in several tables is one result; it counts once, and the cells
-    that have it stand in brackets where they are more. What a program counts without a run, such
-    as multiplications, is told apart.
+    that have it stand in brackets where they are more. Told apart is what rests on one seed alone,
+    and what a program counts without a run, such as multiplications.
 
     Args:
         compared: each paper's cells.
         reports: beginning of the address of a paper's report, such as "report-".
     """
-    counts: dict[tuple[str, bool], dict[str, list[tuple]]] = {}
+    counts: dict[tuple[str, str], dict[str, list[tuple]]] = {}
     for paper, cells in compared.items():
         for found in cells:
             if found.verdict is None:
                 continue
-            cell = found.cell
-            same = (cell.metric, cell.expression, cell.printed, str(cell.select), cell.dataset)
-            counted = found.ours is not None and not found.ours.runs
-            counts.setdefault((found.verdict, counted), {}).setdefault(paper, []).append(same)
+            basis = ""
+            if found.ours:
+                basis = " from one seed" if found.ours.seeds == 1 else ""
+                basis = basis if found.ours.runs else " by counting, without a run"
+            by_paper = counts.setdefault((found.verdict, basis), {})
+            by_paper.setdefault(paper, []).append(_once(found.cell))
 
     def told(results: Sequence[tuple]) -> str:
         once = len(set(results))
@@ -462,14 +466,39 @@ def tally(compared: Mapping[str, Sequence[Comparison]], reports: str) -> HTML:
 
     return table(
         [
-            {"Verdict": badge(verdict) + (" by counting, without a run" if counted else "")}
+            {"Verdict": badge(verdict) + basis}
             | {
                 f'<a href="{reports}{paper}.html">{paper}</a>': told(by_paper.get(paper, ()))
                 for paper in compared
             }
-            for (verdict, counted), by_paper in sorted(counts.items())
+            for (verdict, basis), by_paper in sorted(counts.items())
         ]
     )
+
+
+def _once(cell: PublishedCell) -> tuple:
+    """The same for the cells of several tables that have one number."""
+    return cell.metric, cell.expression, cell.printed, str(cell.select), cell.dataset
+
+
+def rounded(compared: Iterable[Comparison]) -> Markdown:
+    """How many verdicts depend on how a printed number was rounded.
+
+    Args:
+        compared: cells of any papers; each number counts once.
+    """
+    verdicts = {
+        (found.paper, _once(found.cell)): within_rounding(found.cell, found.ours)
+        for found in compared
+        if found.verdict and found.ours and found.ours.runs and not found.ours.stale
+    }
+    moved = [found for found in verdicts.values() if len(found) > 1]
+    told = (
+        f"Had they been rounded or cut off, {len(moved)} of {len(verdicts)} verdicts could differ"
+    )
+    if moved and all("inconclusive" in found and len(found) == 2 for found in moved):
+        told += ", each between *inconclusive* and one other"
+    return Markdown(f"Printed numbers are taken as they stand. {told}.")
 
 
 def overview(comparisons: Sequence[Comparison]) -> HTML:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from IPython.display import Markdown
 
 from fer_utils.comparison import Comparison, judge
+from fer_utils.differences import of_estimates
 from fer_utils.display.cells import interval
 from fer_utils.display.trained import devices, training_seconds
 from fer_utils.estimates import Estimate
@@ -51,11 +52,13 @@ def kept_apart(found: Comparison, label: str = "subjects kept apart") -> str:
     other = found.also.get(label)
     if found.ours is None or other is None:
         return ""
-    points = (found.ours.mean - other.mean) * (100 if found.cell.unit == "fraction" else 1)
+    scale = 100 if found.cell.unit == "fraction" else 1
+    apart = of_estimates(other, found.ours)
+    mean, low, high = (scale * end for end in (apart.mean, apart.low, apart.high))
     return (
         f" With the people of the test part kept out of training the same recipe gives "
-        f"{interval(other, found.cell.unit)}{_sign(found)}: the protocol moves the number by "
-        f"{points:.1f} points."
+        f"{interval(other, found.cell.unit)}{_sign(found)}: the protocol, with other images "
+        f"to train on, moves the number by {mean:.1f} ({low:.1f} to {high:.1f}) points."
     )
 
 
