@@ -160,15 +160,16 @@ def room(recalls: Mapping[str, Printed | None], supports: Mapping[str, int], rul
     printed recall leaves k_c the range of `right_counts`.
 
     Args:
-        recalls: by expression; None was printed as nothing and counts as 0.
+        recalls: by expression; None was printed without a number and may be any.
         supports: images of the same expressions.
         rule: how further digits were dropped.
     """
     low = high = 0.0
     impossible = []
     for name, printed in recalls.items():
-        printed = printed or Printed(0, 100)
-        first, last = (int(k) for k in right_counts(printed, supports[name], rule))
+        first, last = 0, supports[name]
+        if printed:
+            first, last = (int(k) for k in right_counts(printed, supports[name], rule))
         if first > last:  # what it would be if images could be halved
             impossible.append(name)
             start = printed.digits - (0 if rule == "cut off" else 0.5)

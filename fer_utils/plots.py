@@ -375,7 +375,8 @@ def room_for_accuracy(columns: Sequence[Column]) -> Figure:
     """The overall accuracies that recalls leave on each part, beside the printed one.
 
     Args:
-        columns: of one data set; recalls are taken as rounded. A cross stands where a recall is no
+        columns: of one data set; recalls are taken as rounded half to even, and one
+            without a number may be any. A cross stands where a recall is no
             count of a part's images.
     """
     parts = candidate_parts(columns[0].cell.dataset)

@@ -1,6 +1,7 @@
 """A clean table raises nothing, planted errors of every kind are found; what the papers show."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -441,8 +442,20 @@ def test_the_named_part_is_what_counts():
     assert audit.audit(read(said)) == []
     (found,) = audit.audit(read(raw))
     assert found.kind == "accuracy by class"
-    assert "PublicTest can give all 1" in found.result
-    assert "not on PrivateTest" in found.means
+    assert "PublicTest can give all 1 with recalls rounded half up or rounded half" in found.result
+    assert found.means.startswith("The tables were measured on other images, not on PrivateTest")
+    assert found.does_not_mean.startswith("That they were measured on PublicTest: other images")
+
+
+def test_a_random_split_is_tried_on_the_whole_set():
+    whole = np.sum([[part.classes[c] for c in NAMES] for part in FER2013.splits.values()], axis=0)
+    fields = {"dataset": "fer2013", "select": {"model": "m"}}
+    right = (whole * np.linspace(0.3, 0.9, 7)).astype(int)
+    cells = [percent(c, right[k] / whole[k], "recall", expression=c) for k, c in enumerate(NAMES)]
+    cells.append(percent("m", right.sum() / whole.sum(), "accuracy"))
+    columns = audit.columns(small(*(c | fields for c in cells)))
+    assert audit.share_of_draws(columns, int(whole.sum()), 3) == 1  # every draw is the set itself
+    assert audit.share_of_draws(columns, 100, 3) == 0  # too few for recalls with two decimals
 
 
 def test_percentages_may_miss_their_total_by_what_rounding_allows():
@@ -600,9 +613,50 @@ def test_rahman2021_is_not_on_the_private_test():
     (found,) = [
         f for f in findings_of("rahman2021", "accuracy by class") if f.confidence == "certain"
     ]
-    assert found.result.startswith("PublicTest or PublicTest + PrivateTest can give all 9.")
-    assert "PrivateTest is excluded by 4 of 9" in found.result
-    assert "59 % of 55 images of disgust is no whole number" in words(found)
+    assert found.result == (
+        "PublicTest can give all 9 with recalls rounded half to even. "
+        "PublicTest + PrivateTest can give all 9 with recalls rounded half up or "
+        "rounded half to even. "
+        "PrivateTest is excluded by at least 2 of 9 under each rule."
+    )
+    assert [detail.split(" images")[0].split(": ")[1] for detail in found.details] == [
+        "12 % of 55",
+        "59 % of 55",
+    ]
+    assert "A recall printed without a number, in 2 of the models, may be any." in found.test
+    assert "PublicTest" not in found.means, "likely at most"
+    assert "such as a random split, may fit" in found.does_not_mean
+
+
+def test_how_rahman2021_is_not_on_the_private_test():
+    """What the page says of rules, NULL and random splits, counted again."""
+    columns = [c for c in audit.columns(load_published("rahman2021")) if str(c.printed) != "56.48"]
+    parts = audit.candidate_parts("fer2013")
+
+    def excluded(label, columns=columns):
+        return [
+            sum(bool(c.excluded_by(parts[label], rule)) for c in columns)
+            for rule in ("half up", "half even", "cut off")
+        ]
+
+    assert len(columns) == 9
+    assert excluded("PublicTest") == [2, 0, 9]
+    assert excluded("PrivateTest") == [2, 2, 5]
+    assert excluded("PublicTest + PrivateTest") == [0, 0, 2]
+    alone = [c.label for c in columns if excluded("PrivateTest", [c]) == [1, 1, 1]]
+    assert alone == ["Table 5.3, 300 Epochs"]  # a rule for each model, and one still does not fit
+    as_zero = [
+        dataclasses.replace(
+            c,
+            recalls={
+                name: share or arithmetic.Printed(0, 100) for name, share in c.recalls.items()
+            },
+        )
+        for c in columns
+    ]
+    assert excluded("PrivateTest", as_zero) == [4, 4, 5]
+    assert audit.share_of_draws(columns, 3589, 200) < 0.1
+    assert audit.share_of_draws(columns, 7178, 200) > 0.5  # "most random splits"
 
 
 def test_rahman2021_cuts_digits_off_also_in_its_detection_rates():

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fer_utils.audit.by_class import Column, accuracy_by_class, columns
+from fer_utils.audit.by_class import Column, accuracy_by_class, columns, share_of_draws
 from fer_utils.audit.cells import candidate_parts, figure
 from fer_utils.audit.counts import at_most, official_counts, total
 from fer_utils.audit.findings import Confidence, Finding, Kind, Outcome, Passed
@@ -54,6 +54,7 @@ __all__ = [
     "figure",
     "known_sizes",
     "outcomes",
+    "share_of_draws",
     "tally",
     "trios",
 ]

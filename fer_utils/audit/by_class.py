@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fer_utils.arithmetic import (
     RULES,
     Printed,
     Rule,
     room,
 )
-from fer_utils.audit.cells import candidate_parts, figure, models, named_part, table_of
-from fer_utils.audit.findings import Finding, Outcome, Passed, either, span
+from fer_utils.audit.cells import (
+    candidate_parts,
+    figure,
+    models,
+    named_part,
+    table_of,
+    together,
+)
+from fer_utils.audit.findings import Finding, Outcome, Passed, either, joined, span
 from fer_utils.manifests import (
     PublishedCell,
     PublishedPaper,
     load_manifest,
 )
+
+HOW: dict[Rule, str] = {
+    "half up": "rounded half up",
+    "half even": "rounded half to even",
+    "cut off": "cut off",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class Column:
     Args:
         label: table, row and column of the accuracy.
         cell: the accuracy's cell.
-        recalls: by expression; None where nothing was printed.
+        recalls: by expression; None where no number was printed.
     """
 
     label: str
@@ -67,6 +82,31 @@ def columns(paper: PublishedPaper) -> list[Column]:
     return found
 
 
+def fitting_rules(found: Sequence[Column], supports: Mapping[str, int]) -> list[Rule]:
+    """The rules under which images with these supports can give all columns."""
+    return [rule for rule in RULES if not any(c.excluded_by(supports, rule) for c in found)]
+
+
+def share_of_draws(found: Sequence[Column], n: int, draws: int = 1000) -> float:
+    """How often n images drawn at random from the whole set can give all columns, under some rule.
+
+    Args:
+        found: of one data set.
+        n: images in a draw.
+        draws: how many.
+    """
+    dataset = found[0].cell.dataset
+    names = load_manifest(dataset).class_names
+    whole = together(dataset, tuple(load_manifest(dataset).splits))
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(
+        [whole[name] for name in names], n, draws
+    )
+    fitting = [
+        bool(fitting_rules(found, dict(zip(names, row, strict=True)))) for row in drawn.tolist()
+    ]
+    return float(np.mean(fitting))
+
+
 def accuracy_by_class(paper: PublishedPaper) -> Iterator[Outcome]:
     """Recalls of the expressions against the overall accuracy, for every part it may be on.
 
@@ -82,7 +122,7 @@ def accuracy_by_class(paper: PublishedPaper) -> Iterator[Outcome]:
             continue
         sound = []
         for column in found:
-            if any(not column.excluded_by(p, rule) for p in parts.values() for rule in RULES):
+            if any(fitting_rules([column], supports) for supports in parts.values()):
                 sound.append(column)
             else:
                 yield _impossible_column(paper.paper, column, parts)
@@ -92,9 +132,9 @@ def accuracy_by_class(paper: PublishedPaper) -> Iterator[Outcome]:
 
 def _impossible_column(paper: str, column: Column, parts: dict[str, dict[str, int]]) -> Finding:
     listed = [
-        f"{label}, {digits}: {column.excluded_by(supports, rule)}"
+        f"{label}, {HOW[rule]}: {column.excluded_by(supports, rule)}"
         for label, supports in parts.items()
-        for digits, rule in (("rounded", "half even"), ("cut off", "cut off"))
+        for rule in ("half even", "cut off")
     ]
     return Finding(
         paper=paper,
@@ -113,42 +153,55 @@ def _impossible_column(paper: str, column: Column, parts: dict[str, dict[str, in
 def _parts_left(
     paper: str, dataset: str, found: list[Column], parts: dict[str, dict[str, int]]
 ) -> Outcome:
-    reasons = {}  # by part: what excludes it under the rule that suits it best
+    left = {label: rules for label in parts if (rules := fitting_rules(found, parts[label]))}
+    excluded = {}  # by part: what excludes it under the rule that suits it best
     for label, supports in parts.items():
         by_rule = [
-            [(c.label, why) for c in found if (why := c.excluded_by(supports, rule))]
+            [(c.label, rule, why) for c in found if (why := c.excluded_by(supports, rule))]
             for rule in RULES
         ]
-        reasons[label] = min(by_rule, key=len)
-    excluded = {label: why for label, why in reasons.items() if why}
+        if label not in left:
+            excluded[label] = min(by_rule, key=len)
     named = named_part(found[0].cell)
     expected = [named.source or found[0].cell.part] if named else parts
     if not any(label in excluded for label in expected):
         return Passed(paper, "accuracy by class", _ids(found))
-    left = [label for label in parts if label not in excluded]
     told = [
-        f"{label} is excluded by {len(why)} of {len(found)}." for label, why in excluded.items()
+        f"{label} can give all {len(found)} with recalls {either([HOW[rule] for rule in rules])}."
+        for label, rules in left.items()
     ]
-    if left:
-        told.insert(0, f"{either(left)} can give all {len(found)}.")
+    told += [
+        f"{label} is excluded by at least {len(why)} of {len(found)} under each rule."
+        for label, why in excluded.items()
+    ]
     listed = [
-        f"{column}: {reason} ({label})" for label, why in excluded.items() for column, reason in why
+        f"{column}: {reason} ({label}, {HOW[rule]})"
+        for label, why in excluded.items()
+        for column, rule, reason in why
     ]
+    test = (
+        "Weighted by the images of each expression in a part, the recalls leave a range for the "
+        "overall accuracy. Is the printed one, rounded or cut off, inside? The recalls are all "
+        "rounded half up, all half to even (12.5 to 12) or all cut off."
+    )
+    if unknown := sum(None in column.recalls.values() for column in found):
+        test += f" A recall printed without a number, in {unknown} of the models, may be any."
     return Finding(
         paper=paper,
         kind="accuracy by class",
         cells=_ids(found),
         claim=f"Recall of each expression and overall accuracy on {dataset}, {len(found)} models.",
-        test="Weighted by the images of each expression in a part, the recalls leave a range for "
-        "the overall accuracy. Is the printed one inside?",
+        test=test,
         result=" ".join(told),
         details=tuple(listed),
         confidence="certain" if min(map(len, excluded.values())) > 1 else "likely",
-        means=f"The tables were measured on {either(left)}, not on {either(list(excluded))}."
+        means=f"The tables were measured on other images, not on {either(list(excluded))}."
         if left
         else "No part of the set can give all of the tables.",
-        does_not_mean="That the accuracies are wrong. But they are not like for like with those of "
-        "another part, least of all if their own part chose the epoch."
+        does_not_mean=f"That they were measured on {either(list(left))}: other images, such as a "
+        "random split, may fit as well. Nor that the accuracies are wrong. But they are not like "
+        f"for like with those of {joined(list(excluded))}, least of all if their own images chose "
+        "the epoch."
         if left
         else "That the accuracies are wrong: images may have been left out, or labels changed.",
     )
