@@ -61,7 +61,8 @@ def merged(requests: list[Request], root: Path) -> list[Request]:
     """Requests for the same runs as one; one that names fewer parameters is met by one with more.
 
     A record answers every entry whose parameters it has, so the runs of the longer request answer
-    the shorter one too.
+    the shorter one too; but what stands apart answers only those who name it, as in
+    `comparison.select`.
     """
     by_fields: dict[tuple[str, str], Request] = {}
     for request in requests:
@@ -76,7 +77,10 @@ def merged(requests: list[Request], root: Path) -> list[Request]:
             kept
             for kept in merged
             if kept.paper == request.paper
-            and has({**read_chapter(kept.paper, root).parameters, **kept.fields}, request.fields)
+            and has(
+                {**read_chapter(kept.paper, root).parameters, **kept.fields},
+                records.APART | request.fields,
+            )
         ]
         for kept in longer:
             kept.rank = min(kept.rank, request.rank)
