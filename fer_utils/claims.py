@@ -22,6 +22,7 @@ from fer_utils.estimates import Estimate, binomial_error, estimate
 from fer_utils.manifests import (
     AllAbove,
     Balance,
+    Because,
     BetterRecognised,
     Claim,
     Highest,
@@ -128,6 +129,8 @@ def _on_runs(
             return _untold(own) or _by_protocol(own[0], known, partial(_curves, claim))
         case Balance():
             return _untold(own) or _balance(claim, own[0], known)
+        case Because():
+            return _untold(own) or _because(claim, *own, known)
     return None
 
 
@@ -153,21 +156,12 @@ def _above(
     """Whether one of our results is above others, ours where they have a verdict, else printed."""
     if best.verdict is None:
         return None
-    scale = 100 if best.cell.unit == "fraction" else 1
 
     def minus(after: Estimate, before: Estimate | None, other: Comparison) -> _Minus:
         whose = f'ours in "{other.cell.row}"' if before else f'the printed "{other.cell.row}"'
         value = other.cell.value
         before = before or Estimate(value, value, value, (value,), 0)
-        first, second = known.of(before), known.of(after)
-        of_means = _scaled(differences.of_estimates(before, after), scale)
-        if _top1(best) and _top1(other) and (pairs := _pairs(first, second)):
-            seeds = len({run.seed for run in pairs[0]})
-            told = f"same test images, {seeds} seed{'' if seeds == 1 else 's'}"
-            if max(before.seeds, after.seeds) > seeds:
-                told += f"; of all seeds that each has, {of_means.mean:+.2f}"
-            return _Minus(differences.of_runs(*pairs, known.folder), whose, told)
-        return _Minus(of_means, whose)
+        return _minus(before, after, (best, other), whose, known)
 
     def beside(differs: str, others: Sequence[Comparison]) -> str:
         """What other runs of ours tell, which differ in one field alone; not judged."""
@@ -207,6 +201,28 @@ class _Minus:
     points: Difference
     what: str
     how: str = ""
+
+
+def _minus(
+    before: Estimate, after: Estimate, results: Sequence[Comparison], what: str, known: Known
+) -> _Minus:
+    """One number less another, on the same test images where both were tested on them.
+
+    Args:
+        before, after: in the unit of the results.
+        results: whose numbers they are.
+        what: was taken, in words.
+    """
+    scale = 100 if results[0].cell.unit == "fraction" else 1
+    of_means = _scaled(differences.of_estimates(before, after), scale)
+    pairs = all(map(_top1, results)) and _pairs(known.of(before), known.of(after))
+    if not pairs:
+        return _Minus(of_means, what)
+    seeds = len({run.seed for run in pairs[0]})
+    how = f"same test images, {seeds} seed{'' if seeds == 1 else 's'}"
+    if max(before.seeds, after.seeds) > seeds:
+        how += f"; of all seeds that each has, {of_means.mean:+.2f}"
+    return _Minus(differences.of_runs(*pairs, known.folder), what, how)
 
 
 def _outcome(found: Sequence[_Minus]) -> tuple[Verdict, str]:
@@ -381,14 +397,8 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
     ours, theirs = runs[0].model, twins[0].model
     products = theirs.multiply_accumulates / ours.multiply_accumulates
     weights = theirs.parameters / ours.parameters
-    scale = 100 if result.cell.unit == "fraction" else 1
-    pairs = _pairs(twins, runs) if _top1(result) else None
-    points = (
-        differences.of_runs(*pairs, known.folder)
-        if pairs
-        else _scaled(differences.of_estimates(other, result.ours), scale)
-    )
-    margin = scale * result.cell.margin
+    points = _minus(other, result.ours, (result,), claim.against, known).points
+    margin = (100 if result.cell.unit == "fraction" else 1) * result.cell.margin
     told = (
         f"{_capital(claim.against)} the same network has {weights:.1f} times "
         f"the parameters and {products:.1f} times the multiply-accumulates; ours minus it: "
@@ -401,6 +411,31 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
     if points.low >= -margin:
         return "reproduced", f"{told}: kept.{also}"
     return "inconclusive", f"{told}: the runs do not tell whether it is kept.{also}"
+
+
+def _because(
+    claim: Because, result: Comparison, than: Comparison, known: Known
+) -> tuple[Verdict, str]:
+    """Whether a part of the recipe makes a result better; beside it, what is left without it."""
+
+    def told(label: str | None, whole: Estimate, without: Estimate) -> tuple[Verdict, str]:
+        verdict, words = _outcome([_minus(without, whole, (result,), claim.against, known)])
+        left = _minus(than.ours, without, (result, than), f'ours in "{place(than)}"', known)
+        beginning = "Ours minus ours" if label is None else f" {_capital(label)}, ours minus ours"
+        return verdict, (
+            f"{beginning} {words} What is left {claim.against}, minus {left.what}: "
+            f"{_points(left.points)}."
+        )
+
+    without = result.also.get(claim.against)
+    if not _known(without):
+        return "not attempted", f"No run is recorded {claim.against}."
+    verdict, sentence = told(None, result.ours, without)
+    for label, fields in result.cell.also.items():
+        twin = result.also.get(f"{claim.against}, {label}")
+        if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)) and twin:
+            sentence += told(label, result.also[label], twin)[1]
+    return verdict, sentence
 
 
 # ---- by arithmetic ----------------------------------------------------------------------------
@@ -440,7 +475,7 @@ def _is_about(outcome: audit.Outcome, claim: Claim) -> bool:
 
 def _silent(claim: Claim) -> bool:
     """Whether no printed number can tell of a claim, so that nothing is to be said of them."""
-    return isinstance(claim, BetterRecognised | LaterEpochs | Balance)
+    return isinstance(claim, BetterRecognised | LaterEpochs | Balance | Because)
 
 
 def place(found: Comparison) -> str:

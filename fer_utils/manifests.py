@@ -521,6 +521,19 @@ class Balance(_Claim):
         return (self.result,)
 
 
+class Because(_Claim):
+    """A result is above another, and a part of the recipe is said to be the reason."""
+
+    kind: Literal["because"]
+    result: Slug = Field(description="of the whole recipe")
+    than: Slug = Field(description="the other result")
+    against: str = Field(description="the recipe without the part: a label in the result's `also`")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.result, self.than)
+
+
 Claim = Annotated[
     Total
     | OfficialCounts
@@ -532,7 +545,8 @@ Claim = Annotated[
     | Recognised
     | BetterRecognised
     | LaterEpochs
-    | Balance,
+    | Balance
+    | Because,
     Field(discriminator="kind"),
 ]
 
@@ -679,10 +693,11 @@ class PublishedPaper(_Model):
         return self
 
     @model_validator(mode="after")
-    def _balances_have_another_network(self) -> PublishedPaper:
+    def _claims_have_the_runs_they_are_against(self) -> PublishedPaper:
         labels = {cell.id: cell.also for cell in self.cells}
         for claim in self.claims:
-            if isinstance(claim, Balance) and claim.against not in labels.get(claim.result, {}):
+            twins = isinstance(claim, Balance | Because)
+            if twins and claim.against not in labels.get(claim.result, {}):
                 raise ValueError(f"{claim.id}: {claim.result} has no {claim.against!r} beside it")
         return self
 

@@ -26,7 +26,7 @@ Profile = Literal["smoke", "trial", "reduced", "full"]
 KEPT = ("reduced", "full")  # profiles whose records belong into RESULTS
 
 # Runs with these parameters count only where they are asked for: a protocol that is wrong on
-# purpose, and another reading of what a paper leaves open.
+# purpose, and another reading of what a paper leaves open or a recipe without one of its parts.
 APART = {"contrast": None, "reading": None}
 
 

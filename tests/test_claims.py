@@ -425,6 +425,47 @@ def test_a_balance_is_less_computation_for_no_more_than_the_margin(
     assert f"{100 * (right[0] - right[1]):+.2f} points" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("with_it", "outcome"),
+    [(0.80, "reproduced"), (0.60, "not reproduced"), (0.70, "inconclusive")],
+)
+def test_a_reason_is_judged_by_the_recipe_without_it(trained, with_it, outcome):
+    train, judge_claims = trained
+    new, without, old = masks(with_it, 0.70, 0.65, n=2000)
+    train("new", new)
+    train("new", without, reading="no more of it")
+    train("old", old)
+    claim = {"id": "reason", "says": "It is why", "kind": "because", "result": "new"}
+    claim |= {"than": "old", "against": "without it"}
+    also = {"without it": {"dataset": "fer2013", "model": "new", "reading": "no more of it"}}
+    (found,) = judge_claims(paper(claim, also=also))
+    assert found.outcome == outcome
+    assert (
+        f"Ours minus ours without it (same test images, 1 seed): {100 * (with_it - 0.70):+.2f} "
+        in found.sentence
+    )
+    assert (
+        'What is left without it, minus ours in "Table 1: Old, FER2013": +5.00 points'
+        in found.sentence
+    )
+    with pytest.raises(ValueError, match="new has no 'without it' beside it"):
+        paper(claim)
+
+
+def test_a_reason_without_a_run_of_the_rest_is_not_attempted(trained):
+    train, judge_claims = trained
+    for model, right in zip(("new", "old"), masks(0.8, 0.65), strict=True):
+        train(model, right)
+    claim = {"id": "reason", "says": "It is why", "kind": "because", "result": "new"}
+    claim |= {"than": "old", "against": "without it"}
+    also = {"without it": {"dataset": "fer2013", "model": "new", "reading": "no more of it"}}
+    (found,) = judge_claims(paper(claim, also=also))
+    assert (found.outcome, found.sentence) == (
+        "not attempted",
+        "No run is recorded without it.",
+    )
+
+
 # ---- what stands on file ------------------------------------------------------------------------
 
 
