@@ -416,26 +416,35 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
 def _because(
     claim: Because, result: Comparison, than: Comparison, known: Known
 ) -> tuple[Verdict, str]:
-    """Whether a part of the recipe makes a result better; beside it, what is left without it."""
+    """Whether a part of the recipe makes a result better, and what is left without it.
 
-    def told(label: str | None, whole: Estimate, without: Estimate) -> tuple[Verdict, str]:
-        verdict, words = _outcome([_minus(without, whole, (result,), claim.against, known)])
+    A label that begins as the claim's tells more, such as with more epochs; it is not judged.
+    """
+
+    wholes = {result.cell.select.get("protocol"): result.ours}
+    for label, fields in result.cell.also.items():
+        if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)):
+            wholes[fields["protocol"]] = result.also[label]
+
+    def told(label: str) -> tuple[Verdict, str]:
+        """With the part and without it, and what is left without it beside the other result."""
+        without = result.also[label]
+        whole = wholes[result.cell.also[label].get("protocol")]
         left = _minus(than.ours, without, (result, than), f'ours in "{place(than)}"', known)
-        beginning = "Ours minus ours" if label is None else f" {_capital(label)}, ours minus ours"
+        verdict, words = _outcome([_minus(without, whole, (result,), label, known)])
         return verdict, (
-            f"{beginning} {words} What is left {claim.against}, minus {left.what}: "
+            f"Ours minus ours {words} What is left without it, minus {left.what}: "
             f"{_points(left.points)}."
         )
 
-    without = result.also.get(claim.against)
-    if not _known(without):
+    if not _known(result.also.get(claim.against)):
         return "not attempted", f"No run is recorded {claim.against}."
-    verdict, sentence = told(None, result.ours, without)
+    verdict, sentence = told(claim.against)
     for label, fields in result.cell.also.items():
-        twin = result.also.get(f"{claim.against}, {label}")
-        if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)) and twin:
-            sentence += told(label, result.also[label], twin)[1]
-    return verdict, sentence
+        more = label.startswith(f"{claim.against}, ") and _known(result.also.get(label))
+        if more and fields.get("protocol") in wholes:
+            sentence += f" {told(label)[1]}"
+    return verdict, f"{sentence} {claim.means}" if claim.means else sentence
 
 
 # ---- by arithmetic ----------------------------------------------------------------------------

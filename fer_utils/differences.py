@@ -167,7 +167,7 @@ def _paired_error(apart: np.ndarray) -> float:
 
     Source:
         bonett2012, the adjusted Wald interval of paired proportions; not 0 where no
-        image differs.
+        image differs. Here it stands around the difference as it is, not the adjusted one.
     """
     return float(np.std([*apart, 1.0, -1.0]) / np.sqrt(len(apart) + 2))
 

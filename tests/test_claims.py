@@ -452,6 +452,40 @@ def test_a_reason_is_judged_by_the_recipe_without_it(trained, with_it, outcome):
         paper(claim)
 
 
+def test_beside_a_reason_stands_what_longer_runs_and_other_protocols_give(trained):
+    train, judge_claims = trained
+    new, short, longer, apart, alone, old = masks(0.9, 0.2, 0.85, 0.7, 0.65, 0.6)
+    less = {"reading": "no more of it"}
+    train("new", new, protocol="by image")
+    train("new", short, protocol="by image", epochs=20, **less)
+    train("new", longer, protocol="by image", epochs=100, **less)
+    train("new", apart, protocol="by person")
+    train("new", alone, protocol="by person", epochs=100, **less)
+    train("old", old)
+    by_image, by_person = (
+        {"dataset": "fer2013", "model": "new", "protocol": f"by {what}"}
+        for what in ("image", "person")
+    )
+    also = {
+        "by person": by_person,
+        "without it": by_image | less | {"epochs": 20},
+        "without it, longer": by_image | less | {"epochs": 100},
+        "without it, longer, by person": by_person | less | {"epochs": 100},
+    }
+    claim = {"id": "reason", "says": "It is why", "kind": "because", "result": "new"}
+    claim |= {"than": "old", "against": "without it"}
+    (found,) = judge_claims(paper(claim, select=by_image, also=also))
+    assert found.outcome == "reproduced"
+    told = re.findall(r"Ours minus ours ([^(]+) \(.+?\): (\S+) points", found.sentence)
+    assert told == [
+        ("without it", "+70.00"),
+        ("without it, longer", "+5.00"),
+        ("without it, longer, by person", "+5.00"),
+    ]
+    left = re.findall(r"What is left without it, minus .+?: (\S+) points", found.sentence)
+    assert left == ["-40.00", "+25.00", "+5.00"]
+
+
 def test_a_reason_without_a_run_of_the_rest_is_not_attempted(trained):
     train, judge_claims = trained
     for model, right in zip(("new", "old"), masks(0.8, 0.65), strict=True):
