@@ -342,10 +342,28 @@ def scored_again(run: Run, kept: Mapping[str, np.ndarray]) -> Run:
         kept: bool (N,) of the test images, by the part's name.
     """
     names = run.record.data.classes
-    more = {
-        part: metrics.score(run.labels[rows], run.probabilities[rows], names)
-        for part, rows in kept.items()
-    }
+    return _with_scores(
+        run,
+        {
+            part: metrics.score(run.labels[rows], run.probabilities[rows], names)
+            for part, rows in kept.items()
+        },
+    )
+
+
+def scored_besides(run: Run, part: str, probabilities: np.ndarray) -> Run:
+    """A run whose record also tells what other predictions of the test part score.
+
+    Args:
+        run: as it was made; its own predictions stay its own.
+        part: a name that begins with "test_".
+        probabilities: float32 (N, K) of the test part.
+    """
+    names = run.record.data.classes
+    return _with_scores(run, {part: metrics.score(run.labels, probabilities, names)})
+
+
+def _with_scores(run: Run, more: Mapping[str, dict]) -> Run:
     scores = {**run.record.metrics, **more}
     return replace(run, record=run.record.model_copy(update={"metrics": scores}))
 

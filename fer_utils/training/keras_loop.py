@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -165,6 +166,33 @@ def size(model: keras.Model, images: np.ndarray) -> tuple[int, int]:
 def predict(model: keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Probabilities float32 (N, K) of images uint8 (N, H, W, 1)."""
     return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype=np.float32)
+
+
+def settle(
+    model: keras.Model, images: np.ndarray, batch_size: int = 64, left: float = 1e-3
+) -> None:
+    """Let batch normalization forget the averages it began with; no weight is trained.
+
+    It predicts with moving averages, which after few steps still hold part of their first values:
+    a share of momentum ** steps. Passes in training mode move them on.
+
+    Args:
+        model: without dropout before a batch normalization, whose averages it would disturb.
+        images: uint8 (N, H, W, 1), those that it was trained on.
+        batch_size: images a step.
+        left: the share of the averages so far that may remain.
+
+    Source:
+        wu2021, section 3, who average over batches instead.
+    """
+    momentum = max(
+        layer.momentum
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    for step in range(math.ceil(math.log(left) / math.log(momentum))):
+        rows = np.arange(step * batch_size, (step + 1) * batch_size) % len(images)
+        model(images[rows].astype(np.float32), training=True)
 
 
 def one_hot(data: FaceDataset) -> np.ndarray:
