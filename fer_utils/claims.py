@@ -204,7 +204,12 @@ class _Minus:
 
 
 def _minus(
-    before: Estimate, after: Estimate, results: Sequence[Comparison], what: str, known: Known
+    before: Estimate,
+    after: Estimate,
+    results: Sequence[Comparison],
+    what: str,
+    known: Known,
+    stored: bool = True,
 ) -> _Minus:
     """One number less another, on the same test images where both were tested on them.
 
@@ -212,10 +217,12 @@ def _minus(
         before, after: in the unit of the results.
         results: whose numbers they are.
         what: was taken, in words.
+        stored: whether the runs' stored predictions are those that both numbers are of.
     """
     scale = 100 if results[0].cell.unit == "fraction" else 1
     of_means = _scaled(differences.of_estimates(before, after), scale)
-    pairs = all(map(_top1, results)) and _pairs(known.of(before), known.of(after))
+    stored = stored and all(map(_top1, results))
+    pairs = _pairs(known.of(before), known.of(after)) if stored else None
     if not pairs:
         return _Minus(of_means, what)
     seeds = len({run.seed for run in pairs[0]})
@@ -428,10 +435,12 @@ def _because(
 
     def told(label: str) -> tuple[Verdict, str]:
         """With the part and without it, and what is left without it beside the other result."""
-        without = result.also[label]
-        whole = wholes[result.cell.also[label].get("protocol")]
-        left = _minus(than.ours, without, (result, than), f'ours in "{place(than)}"', known)
-        verdict, words = _outcome([_minus(without, whole, (result,), label, known)])
+        without, fields = result.also[label], result.cell.also[label]
+        whole = wholes[fields.get("protocol")]
+        stored = "part" not in fields
+        theirs = f'ours in "{place(than)}"'
+        left = _minus(than.ours, without, (result, than), theirs, known, stored)
+        verdict, words = _outcome([_minus(without, whole, (result,), label, known, stored)])
         return verdict, (
             f"Ours minus ours {words} What is left without it, minus {left.what}: "
             f"{_points(left.points)}."

@@ -562,6 +562,14 @@ def test_the_same_predictions_are_scored_again_on_some_images(done):
     assert "test_some" not in done.record.metrics
 
 
+def test_other_predictions_of_the_test_part_are_scored_besides(done):
+    perfect = np.eye(3, dtype=np.float32)[done.labels]
+    again = experiments.scored_besides(done, "test_other", perfect)
+    assert again.record.metrics["test_other"]["accuracy"] == 1
+    assert again.record.metrics["test"] == done.record.metrics["test"]
+    assert again.probabilities is done.probabilities
+
+
 def test_contradicted_predictions_are_the_surest_wrong_ones_with_their_votes(done):
     probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.4, 0, 0.6], [0, 0, 1]])
     labels = np.array([1, 0, 0, 2])  # the last one is right

@@ -1,6 +1,8 @@
 """What the loop in Keras has to itself; test_loops.py holds what it shares."""
 
 import keras
+import numpy as np
+import pytest
 import tiny_keras
 from tiny_training import assert_same, fit, in_a_process_of_its_own
 
@@ -20,6 +22,26 @@ def test_a_checkpoint_is_one_file_that_keras_opens_with_the_moments(faces, tmp_p
     assert len(expected) == 2 + 2 * len(opened.trainable_weights)  # steps, rate; two moments each
     assert opened.optimizer.iterations == 6
     assert_same(state, expected)
+
+
+def test_settled_averages_are_those_of_the_images_and_no_weight_moves():
+    shape = (4, 4, 1)
+    model = keras.Sequential(
+        [
+            keras.layers.Input(shape),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    images = np.random.default_rng(0).integers(100, 200, (30, *shape)).astype(np.uint8)
+    weights = [weight.numpy() for weight in model.trainable_weights]
+    keras_loop.settle(model, images, batch_size=30, left=1e-4)
+    mean, variance = (value.numpy()[0] for value in model.layers[0].non_trainable_weights)
+    assert mean == pytest.approx(images.mean(), rel=1e-3)
+    assert variance == pytest.approx(images.var(), rel=1e-3)
+    assert_same([weight.numpy() for weight in model.trainable_weights], weights)
+    keras_loop.settle(model, images[:7], batch_size=16, left=0.5)  # batches longer than the images
 
 
 THREADS = """
