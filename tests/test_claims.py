@@ -20,6 +20,7 @@ from fer_utils import (
 )
 from fer_utils.claims import judge
 from fer_utils.manifests import load_manifest, load_published, published_papers
+from fer_utils.models import yengikand2023
 
 
 @pytest.mark.parametrize(
@@ -529,6 +530,38 @@ def runs_of(paper: str, cell: str, beside: str | None = None) -> list[records.Ru
     found = next(one for one in load_published(paper).cells if one.id == cell)
     every = comparison.select(records.read_all(paper), {})
     return comparison.select(every, found.also[beside] if beside else found.select)
+
+
+def test_what_fer2013_gives_to_ckplus_in_yengikand2023_is_what_the_records_say():
+    published = load_published("yengikand2023")
+    believe = " ".join(published.report.believe.split())
+    assert (
+        "is true of the recipe and not of the data: without it 20 epochs on CK+ are too" in believe
+    )
+    (claim,) = (one for one in published.claims if one.id == "pretraining-ckplus")
+    assert "mostly averages for batch normalization" in claim.means
+    compared = comparison.compare("yengikand2023")
+    cells = {found.cell.id: found for found in compared}
+    ckplus, fer2013 = (cells[f"table2-ours-{name}"] for name in ("ckplus", "fer2013"))
+    every = records.read_all("yengikand2023")
+    alone = comparison.select(every, ckplus.cell.also["without FER2013 before it"], records.KEPT)
+    assert alone
+    text = (Path(__file__).parents[1] / "notebooks/yengikand2023.ipynb").read_text(encoding="utf8")
+    assert "260 steps here, they still hold 7 %" in text
+    layers = yengikand2023.build(7).layers
+    norms = [layer for layer in layers if type(layer).__name__ == "BatchNormalization"]
+    assert len(norms) == 6
+    for run in alone:
+        steps = run.parameters["epochs"] * -(
+            -run.split.sizes["train"] // run.parameters["batch_size"]
+        )
+        assert steps == 260
+        assert {round(100 * layer.momentum**steps) for layer in norms} == {7}
+        assert max(run.history["accuracy"]) > 0.9
+        assert run.metrics["test"]["accuracy"] < 0.3
+    settled = ckplus.also["without FER2013 before it, averages settled"]
+    assert settled.seeds == len(alone)
+    assert settled.low > fer2013.ours.high + 20
 
 
 def test_what_we_believe_of_wang2023_is_what_the_records_say():
