@@ -401,11 +401,13 @@ def committed():
 
 
 def test_no_two_choices_are_one_training():
-    """A parameter that reaches nothing shows itself: two of its values learn the very same."""
+    """A parameter that reaches nothing shows itself: two of its values learn the very same, and
+    keep the same epoch of it.
+    """
     seen = {}
     for run in committed():
         if losses := (*run.history["loss"], *run.history["val_accuracy"]):
-            other = seen.setdefault((run.paper, losses), run)
+            other = seen.setdefault((run.paper, losses, run.selection.epoch), run)
             assert other.parameters == run.parameters, (other.run, run.run)
     assert seen
 
