@@ -23,7 +23,7 @@ from fer_utils.detection import Detections, crop_to_landmarks, resize_with_paddi
 from fer_utils.display import NO_RUN, note
 from fer_utils.gaps import Step
 from fer_utils.manifests import load_manifest
-from fer_utils.records import RunRecord
+from fer_utils.records import APART, RunRecord
 
 # Wong's palette: told apart by readers who do not see red and green.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#6e7781"
@@ -265,7 +265,8 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
     """Published numbers with their margins beside our intervals.
 
     Args:
-        comparisons: cells in percent or fractions; those without runs are left out.
+        comparisons: cells in percent or fractions; those without runs are left out, and so is what
+            stands apart, such as another reading, which would widen the axis for all.
     """
     to_percent = {"percent": 1, "fraction": 100}
     several = len({found.paper for found in comparisons}) > 1
@@ -277,7 +278,11 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
         name = f"{found.cell.row}, {found.cell.column}"
         name = f"{found.paper}: {name}" if several else name
         lines.append((name, found.ours, found.cell, scale, BLUE))
-        lines += [(f"  {label}", other, None, scale, ORANGE) for label, other in found.also.items()]
+        lines += [
+            (f"  {label}", other, None, scale, ORANGE)
+            for label, other in found.also.items()
+            if APART.keys().isdisjoint(found.cell.also.get(label, {}))
+        ]
     if not lines:
         return note("No full run is recorded.")
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")

@@ -132,9 +132,11 @@ def test_confusion_figure_shows_percent_of_each_row_of_all_runs_together(make_re
     assert told == ["75", "25", "0", "0"]
 
 
-def test_figure_against_the_paper_leaves_out_cells_without_runs():
+def test_figure_against_the_paper_leaves_out_cells_without_runs_and_what_stands_apart():
     none = Comparison("p", "t", CELL, None, "not attempted", "none")
-    some = Comparison("p", "t", CELL, OURS, "not reproduced", "below", {"by subject": OURS})
+    beside = {"by subject": {"protocol": "subject_kfold"}, "else": {"reading": "another"}}
+    cell = CELL.model_copy(update={"also": beside})
+    some = Comparison("p", "t", cell, OURS, "not reproduced", "below", dict.fromkeys(beside, OURS))
     labels = [
         tick.get_text() for tick in plots.against_paper([none, some]).axes[0].get_yticklabels()
     ]
