@@ -425,9 +425,8 @@ def _because(
 ) -> tuple[Verdict, str]:
     """Whether a part of the recipe makes a result better, and what is left without it.
 
-    A label that begins as the claim's tells more, such as with more epochs; it is not judged.
+    A label that begins as the claim's tells more, such as another protocol; it is not judged.
     """
-
     wholes = {result.cell.select.get("protocol"): result.ours}
     for label, fields in result.cell.also.items():
         if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)):

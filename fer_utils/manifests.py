@@ -527,7 +527,10 @@ class Because(_Claim):
     kind: Literal["because"]
     result: Slug = Field(description="of the whole recipe")
     than: Slug = Field(description="the other result")
-    against: str = Field(description="the recipe without the part: a label in the result's `also`")
+    against: str = Field(
+        description="the recipe without the part: a label in the result's `also`; those that begin "
+        "with it and a comma are told beside it"
+    )
 
     @property
     def cells(self) -> tuple[str, ...]:

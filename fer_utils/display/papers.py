@@ -454,9 +454,10 @@ def tally(compared: Mapping[str, Sequence[Comparison]], reports: str) -> HTML:
             if found.verdict is None:
                 continue
             basis = ""
-            if found.ours:
-                basis = " from one seed" if found.ours.seeds == 1 else ""
-                basis = basis if found.ours.runs else " by counting, without a run"
+            if found.ours and not found.ours.runs:
+                basis = " by counting, without a run"
+            elif found.ours and found.ours.seeds == 1:
+                basis = " from one seed"
             by_paper = counts.setdefault((found.verdict, basis), {})
             by_paper.setdefault(paper, []).append(_once(found.cell))
 
