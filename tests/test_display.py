@@ -502,6 +502,17 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     ]
 
 
+def test_the_only_result_of_a_paper_without_runs_keeps_what_was_measured_beside_it():
+    paper = load_published("nouisser2023")
+    cells = {cell.id: (table.id, cell) for table in paper.tables for cell in table.cells}
+    table, cell = cells[paper.headline[0]]
+    beside = {"from scratch": OURS}
+    found = Comparison(paper.paper, table, cell, None, "not attempted", "made", beside)
+    shown = display.headlines([found], "").data
+    assert shown.index("not attempted") < shown.index("<em>from scratch</em>")
+    assert "from one seed" not in shown
+
+
 def test_results_without_runs_keep_what_tells_their_rows_apart():
     paper = load_published("rahman2021")
     by_id = {cell.id: cell for table in paper.tables for cell in table.cells}

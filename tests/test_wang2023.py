@@ -106,6 +106,17 @@ def test_the_loss_is_lowest_where_label_and_prediction_agree(model):
     assert float(model.compute_loss(y=labels, y_pred=wrong)) == pytest.approx(0)
 
 
+def test_drawing_a_label_teaches_on_average_what_the_shares_teach_weighted_by_their_length(model):
+    shares = np.array([0.5, 0.3, 0.2, 0, 0, 0, 0], np.float32)
+    probabilities = RNG.dirichlet(np.ones(7)).astype(np.float32)
+
+    def loss(target):
+        return float(model.compute_loss(y=target[None], y_pred=probabilities[None]))
+
+    drawn = sum(share * loss(label) for share, label in zip(shares, np.eye(7), strict=True))
+    assert drawn == pytest.approx(np.linalg.norm(shares) * loss(shares))
+
+
 def test_r_is_8_in_every_block_where_the_least_number_of_units_allows_it():
     def hidden(model):
         layers = [layer for layer in model.layers if layer.name.endswith("_reduce")]

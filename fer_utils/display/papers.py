@@ -60,8 +60,8 @@ def verdicts(
 
 
 def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
-    """The results that the abstracts are about, and what was measured beside them; those without
-    runs stand in one line a paper, with what it prints.
+    """The results that the abstracts are about, and what was measured beside them; where several of
+    a paper have no runs, they stand in one line with what it prints.
 
     Args:
         comparisons: of all papers.
@@ -80,7 +80,7 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
             first, *beside = _lines(found)
             if found.ours and found.ours.seeds == 1:
                 first["Verdict"] += "<br><small>from one seed</small>"
-            lines += [first, *(beside if found.ours else [])]
+            lines += [first, *beside]
         if len(waiting) > 1:
             badges = " ".join(
                 badge(verdict) for verdict in dict.fromkeys(found.verdict for found in waiting)
