@@ -69,6 +69,8 @@ PartitionName=short Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def main() -> None:
+    # Ignored where a script started this in its background, and then by what it starts, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() != 0:
         sys.exit("make test-slurm starts a cluster of its own, which takes root.")
     install()
