@@ -245,7 +245,11 @@ class TestSize(_Model):
 
 
 class PublishedCell(_Model):
-    """One number of one table, as printed and as data."""
+    """One number of one table, as printed and as data.
+
+    Each entry of `also` is given as what differs from `select`, and read with the rest of it. A
+    field of `select` cannot be left out; null is a value like any other.
+    """
 
     id: Slug
     row: str
@@ -268,11 +272,26 @@ class PublishedCell(_Model):
     select: dict[str, Any] = Field({}, description="parameters that choose the runs")
     also: dict[str, dict[str, Any]] = Field(
         {},
-        description="other protocols, models or figures shown beside, by label: what chooses "
-        "their runs, and `metric` or `part` where they differ from the cell's",
+        description="other protocols, models or figures shown beside, by label: in what their "
+        "runs differ from `select`, and `metric` or `part` where they differ from the cell's",
     )
     not_comparable: str | None = Field(None, description="why no run of ours can be set against it")
     note: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _also_differs_from_select(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        select, also = raw.get("select"), raw.get("also")
+        if not isinstance(select, dict) or not isinstance(also, dict):
+            return raw  # whatever is wrong with them, the fields' own types tell
+        # A copy: aliases in the YAML give the same mapping to several cells.
+        whole = {
+            label: {**select, **entry} if isinstance(entry, dict) else entry
+            for label, entry in also.items()
+        }
+        return {**raw, "also": whole}
 
     @model_validator(mode="after")
     def _consistent(self) -> PublishedCell:
@@ -664,7 +683,6 @@ class PublishedPaper(_Model):
     year: int
     venue: str
     doi: str | None = None
-    url: str | None = None
     framework: str
     headline: tuple[Slug, ...] = Field(
         (), description="the cells that its abstract is about, by id"
