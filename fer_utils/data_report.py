@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fer_utils import ferplus, records, splits
 from fer_utils.datasets import FaceDataset, ferplus_votes, load
+from fer_utils.folds import SUBJECT_KFOLD
 from fer_utils.manifests import load_manifest
 from fer_utils.splits import LeakageReport, Split
 from fer_utils.training.checkpoints import write_atomically
@@ -290,7 +291,7 @@ def _noise(data: FaceDataset, votes: np.ndarray) -> LabelNoise:
 
 
 def _protocols(data: FaceDataset) -> list[Split]:
-    return [splits.stratified(data, seed=0), *splits.subject_kfold(data, splits.FOLDS, seed=0)[:1]]
+    return [splits.stratified(data, seed=0), *splits.subject_kfold(data, SUBJECT_KFOLD, seed=0)[:1]]
 
 
 def _leakage(data: FaceDataset, split: Split) -> Leakage:

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .ferplus import vote_targets
-from .manifests import (
+from fer_utils.ferplus import vote_targets
+from fer_utils.manifests import (
     DataError,
     DataMissing,
     DatasetManifest,
@@ -31,7 +31,7 @@ from .manifests import (
     load_manifest,
     require_file,
 )
-from .pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv
+from fer_utils.pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv
 
 CROPS = ("face", "centre", "whole")
 
@@ -549,7 +549,7 @@ def _warn_no_face(boxes: list, crop: str, what: str) -> None:
 
 
 def _synthetic(**options: Any) -> FaceDataset:
-    from .synthetic import generate
+    from fer_utils.synthetic import generate
 
     faces = generate(**options)
     digest = hashlib.sha256(faces.images)

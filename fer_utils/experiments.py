@@ -14,6 +14,7 @@ import numpy as np
 
 from fer_utils import metrics, provenance, records, splits
 from fer_utils.datasets import FaceDataset, load
+from fer_utils.folds import SUBJECT_KFOLD
 from fer_utils.manifests import load_manifest
 from fer_utils.parameters import ChapterParameters, ParameterError
 from fer_utils.splits import Split
@@ -81,7 +82,7 @@ def load_parts(
     elif protocol == "stratified":
         found = [splits.stratified(data, fractions, seed)]
     elif protocol == "subject_kfold":
-        found = splits.subject_kfold(data, splits.FOLDS, seed=seed)
+        found = splits.subject_kfold(data, SUBJECT_KFOLD, seed=seed)
     else:
         found = splits.leave_one_subject_out(data, seed=seed)
     if (fold or 0) >= len(found) or (fold is None) != (len(found) == 1):
@@ -143,6 +144,11 @@ def run(
 
     Returns:
         The record, not yet written, the test probabilities and the model.
+
+    Raises:
+        CheckpointError: below `work` lies a run of this name with other settings.
+        ValueError: the epoch is chosen on the test part and `parameters` do not say so, or the
+            model predicts what are no numbers.
     """
     if choose_on == "test" and not parameters.get("contrast"):
         raise ValueError("a run whose epoch is chosen on the test part must say so as contrast")

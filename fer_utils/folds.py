@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fer_utils.manifests import load_manifest
 
-SUBJECT_KFOLD = 5  # as splits.FOLDS, which the hashes of recorded code cover
+SUBJECT_KFOLD = 5
 
 
 def number_of_folds(protocol: str | None, dataset: str | None) -> int:

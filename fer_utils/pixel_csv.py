@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .manifests import DataError, file_hash, require_file
+from fer_utils.manifests import DataError, file_hash, require_file
 
 SIDE = 48
 PIXELS = SIDE * SIDE

@@ -11,10 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from .datasets import FaceDataset
+from fer_utils.datasets import FaceDataset
 
 PARTS = ("train", "val", "test")
-FOLDS = 5  # of subject_kfold; folds.py has the same
 Kind = Literal["subject", "sequence", "exact copy", "near copy"]
 
 

@@ -26,7 +26,8 @@ from tempfile import TemporaryDirectory
 
 from execute import ROOT, Failed, end_as_by_ctrl_c, execute, shown
 
-from fer_utils import grid, provenance, records
+from fer_utils import grid, records
+from fer_utils.energy import Energy
 from fer_utils.grid.inputs import other_versions
 from fer_utils.training.checkpoints import write_atomically
 
@@ -87,7 +88,7 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
             for profile in run["profiles"]:
                 asked = {**parameters, "profile": profile}
                 try:
-                    with provenance.Energy() as energy:
+                    with Energy() as energy:
                         told = execute(notebook, running, asked, sentinel, threads=threads)
                     break
                 except Failed as failure:
@@ -130,7 +131,7 @@ def clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def with_energy(record: records.RunRecord, energy: provenance.Energy) -> records.RunRecord:
+def with_energy(record: records.RunRecord, energy: Energy) -> records.RunRecord:
     """A record that tells what the machine used meanwhile, where that is known and is the run's."""
     in_one_go = record.timings.get("this_call", 0) >= record.timings["training"]
     if not in_one_go or "calls" in record.device:
