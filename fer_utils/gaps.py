@@ -7,7 +7,6 @@ how far they lie apart. Where no run shows a step, there is none.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from fer_utils.data_report import DataReport, with_a_face, without_copies
 from fer_utils.differences import Difference
 from fer_utils.estimates import LEVEL, Estimate, estimate, whole
 from fer_utils.manifests import load_published, published_papers
-from fer_utils.records import RunRecord
+from fer_utils.records import VARYING, RunRecord
+from fer_utils.summary import base_name
 
 CHOSEN_ON_TEST = "epoch chosen on the test part"
 BEFORE_SPLIT = "balanced before the split"
@@ -52,24 +52,21 @@ class Step:
     among: int | None = None
 
 
-def every_step(
-    runs: Sequence[RunRecord], report: DataReport | None, folder: Path = records.RESULTS
-) -> dict[str, list[Step]]:
+def every_step(runs: Sequence[RunRecord], report: DataReport | None) -> dict[str, list[Step]]:
     """All that follows, by what is changed.
 
     Args:
         runs: of all papers, those under a wrong protocol included.
         report: of the data; None: no step on parts of the test images.
-        folder: where the records' probabilities are.
     """
     kept = comparison.select(runs, {}, records.KEPT)
     return {
-        "element-wise accuracy": which_accuracy(kept, folder),
+        "element-wise accuracy": which_accuracy(kept),
         "validation or training part": which_part(kept),
-        "test part chooses the epoch": what_chose_the_epoch(runs, folder),
+        "test part chooses the epoch": what_chose_the_epoch(runs),
         "by person": [step for paper in published_papers() for step in by_person(runs, paper)],
-        "near copies left out": without_near_copies(kept, report, folder),
-        "images with a face": on_faces(kept, report, folder),
+        "near copies left out": without_near_copies(kept, report),
+        "images with a face": on_faces(kept, report),
         "other FER+ rule": which_labels(kept),
     }
 
@@ -83,29 +80,23 @@ def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
     Args:
         runs: of one or several papers.
     """
-    # Weights that a run starts from are named after the seed and the code that made them.
-    ignored = {"seed", "fold", "pretraining", "members"}
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
-        same = {key: value for key, value in run.parameters.items() if key not in ignored}
+        same = {key: value for key, value in run.parameters.items() if key not in VARYING}
         found.setdefault(json.dumps([run.paper, same], sort_keys=True), []).append(run)
     for group in filter(None, map(whole, found.values())):
         first = group[0]
         namesakes = [
             other[0]
             for other in found.values()
-            if (other[0].paper, _label(other[0])) == (first.paper, _label(first))
+            if (other[0].paper, base_name(other[0])) == (first.paper, base_name(first))
         ]
         apart = [
             f"{key} {value}"
             for key, value in first.parameters.items()
-            if key not in ignored and any(other.parameters.get(key) != value for other in namesakes)
+            if key not in VARYING and any(other.parameters.get(key) != value for other in namesakes)
         ]
-        yield ", ".join([_label(first), *apart]), group
-
-
-def _label(run: RunRecord) -> str:
-    return re.sub(r"(kfold|_out)\d+", r"\1", run.run.split("-seed")[0])
+        yield ", ".join([base_name(first), *apart]), group
 
 
 def seeds(runs: Sequence[RunRecord]) -> int:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fer_utils import provenance
 from fer_utils.manifests import load_manifest
+from fer_utils.training.checkpoints import write_atomically
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -28,6 +29,8 @@ KEPT = ("reduced", "full")  # profiles whose records belong into RESULTS
 # Runs with these parameters count only where they are asked for: a protocol that is wrong on
 # purpose, and another reading of what a paper leaves open or a recipe without one of its parts.
 APART = {"contrast": None, "reading": None}
+# In what repeated runs of one setting differ; weights and members are named with a seed.
+VARYING = ("seed", "fold", "pretraining", "members")
 
 
 class RecordError(ValueError):
@@ -62,7 +65,7 @@ class ModelUsed(_Part):
 
 
 class Selection(_Part):
-    rule: str = Field(description="what chose the checkpoint; never the test part")
+    rule: str = Field(description="what chose the checkpoint; the test part in a contrast alone")
     epoch: int = Field(description="1-based")
 
 
@@ -176,7 +179,7 @@ def write(
             )
             packed = buffer.getvalue()
             record = record.model_copy(update={"probabilities": hashlib.sha256(packed).hexdigest()})
-            _write_once(path.with_suffix(".npz"), packed, replace=True)
+            write_atomically(path.with_suffix(".npz"), packed)
         text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
         _write_once(path, f"{text}\n".encode())
     return path
@@ -203,17 +206,14 @@ def alone_in(folder: Path, waiting: str = ""):
         os.close(handle)
 
 
-def _write_once(path: Path, content: bytes, replace: bool = False) -> None:
+def _write_once(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)  # unlike replace, fails where another process was first
+        os.link(temporary, path)  # unlike replace, fails where another process was first
     except FileExistsError:
         raise RecordError(f"{path} exists; a record is never overwritten") from None
     finally:
@@ -336,7 +336,18 @@ def _asked_for(run: RunRecord) -> list[Any]:
 
 
 def finish(record: RunRecord, path: Path, output_dir: str | Path) -> None:
-    """Leave `<output_dir>/<paper>.done.json`: the sign that a chapter ran to its last cell."""
-    done = Path(output_dir) / f"{record.paper}.done.json"
+    """`sign` for a chapter that made `record`, which was written to `path`."""
+    sign(record.paper, output_dir, run=record.run, record=str(path))
+
+
+def sign(page: str, output_dir: str | Path, **told: Any) -> None:
+    """Leave `<output_dir>/<page>.done.json`: the sign that a notebook ran to its last cell.
+
+    Args:
+        page: the executed notebook's name, without its ending.
+        output_dir: is made where it does not exist.
+        told: what the sign says, JSON-ready.
+    """
+    done = Path(output_dir) / f"{page}.done.json"
     done.parent.mkdir(parents=True, exist_ok=True)
-    done.write_text(json.dumps({"run": record.run, "record": str(path)}))
+    done.write_text(json.dumps(told))

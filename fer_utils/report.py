@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import get_args
 
@@ -14,10 +14,10 @@ from IPython.display import HTML, Markdown
 from fer_utils import audit, comparison, display
 from fer_utils.claims import Judged, Printed, place
 from fer_utils.comparison import Comparison, Verdict, split_of_ours
-from fer_utils.display.trained import training_seconds
+from fer_utils.display.trained import kind, training_seconds
 from fer_utils.grid import READING, Run, read_chapter, still_open
 from fer_utils.manifests import PublishedPaper, load_manifest, load_published
-from fer_utils.records import RunRecord
+from fer_utils.records import VARYING, RunRecord
 
 
 def discussion(paper: str) -> Markdown:
@@ -186,17 +186,13 @@ def _runs(count: int) -> str:
 def _recorded(recorded: Sequence[RunRecord]) -> str:
     """How many runs of each kind are recorded, and what their training took."""
     kinds: dict[str, list[RunRecord]] = {}
-    for run in sorted(recorded, key=lambda run: KINDS.index(_kind(run))):
-        kinds.setdefault(_kind(run), []).append(run)
-    told = [f"{len(found)} {kind} ({_training(found)})" for kind, found in kinds.items()]
+    for run in sorted(recorded, key=lambda run: KINDS.index(kind(run))):
+        kinds.setdefault(kind(run), []).append(run)
+    told = [f"{len(found)} {name} ({_training(found)})" for name, found in kinds.items()]
     return f"{_runs(len(recorded))} and their training: {', '.join(told)}" if told else "no run"
 
 
 KINDS = ("full", "reduced", "contrast")
-
-
-def _kind(run: RunRecord) -> str:
-    return "contrast" if "contrast" in run.parameters else run.profile
 
 
 def code(paper: PublishedPaper) -> Markdown:
@@ -280,17 +276,16 @@ def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
     if not recorded:
         return display.note("No run is recorded.")
     groups: dict[str, list[RunRecord]] = {}
-    varying = ("seed", "fold", "pretraining")
     for run in recorded:
-        same = {key: value for key, value in run.parameters.items() if key not in varying}
+        same = {key: value for key, value in run.parameters.items() if key not in VARYING}
         groups.setdefault(json.dumps([run.profile, same], sort_keys=True), []).append(run)
-    names = _told_apart([group[0] for group in groups.values()], varying)
+    names = _told_apart([group[0] for group in groups.values()])
     rows = [
         {
             "Data": group[0].data.name,
             "Protocol": group[0].parameters.get("protocol", "").replace("_", " "),
             "Run": escape(name),
-            "Kind": _kind(group[0]),
+            "Kind": kind(group[0]),
             "Epochs": len(group[0].history["loss"]),
             "Seeds": len({run.seed for run in group}),
             "Runs": len(group),
@@ -300,8 +295,7 @@ def runs(recorded: Sequence[RunRecord]) -> HTML | Markdown:
     ]
     empty = dict.fromkeys(("Protocol", "Run", "Kind", "Epochs", "Seeds"), "")
     rows.append({"Data": "all", **empty, "Runs": len(recorded), "Training": _training(recorded)})
-    devices = dict.fromkeys(_device(run) for run in recorded)
-    told = f"Trained on {'; '.join(devices)}"
+    told = f"Trained on {display.devices(recorded)}"
     if training_seconds(recorded) < sum(training_seconds(group) for group in groups.values()) - 1:
         told += (
             ". A run that went on from one with fewer epochs has the time of those in its line, "
@@ -321,34 +315,24 @@ def _variant(run: RunRecord) -> str:
     return re.sub(r"(?<!\de)-|_", " ", beside)
 
 
-def _told_apart(runs: Sequence[RunRecord], varying: Collection[str]) -> list[str]:
+def _told_apart(runs: Sequence[RunRecord]) -> list[str]:
     """The variant of each run, and the parameters in which its namesakes differ.
 
     Args:
         runs: one of each line.
-        varying: parameters that a line does not name.
     """
     lines = [
-        (run.data.name, run.parameters.get("protocol"), _variant(run), _kind(run)) for run in runs
+        (run.data.name, run.parameters.get("protocol"), _variant(run), kind(run)) for run in runs
     ]
     told = []
     for run, line in zip(runs, lines, strict=True):
         namesakes = [one.parameters for one, its in zip(runs, lines, strict=True) if its == line]
-        names = sorted({name for one in namesakes for name in one} - {*varying})
+        names = sorted({name for one in namesakes for name in one} - {*VARYING})
         own = run.parameters
         apart = [name for name in names if any(one.get(name) != own.get(name) for one in namesakes)]
         words = [f"{name.replace('_', ' ')} {own.get(name)}" for name in apart]
         told.append(", ".join([_variant(run), *words]))
     return told
-
-
-def _device(run: RunRecord) -> str:
-    """Such as "Intel Xeon, 2 cores"."""
-    name = run.device.get("gpu") or run.device.get("model") or run.device.get("kind", "unknown")
-    used = run.device.get("threads") or run.device.get("cores")
-    if run.device.get("kind") != "cpu" or not used:
-        return name
-    return f"{name}, {used} core{'' if used == 1 else 's'}"
 
 
 def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdown | None:

@@ -1,4 +1,4 @@
-"""All records as one table or one list, for pages and plans that look at thousands of them.
+"""All records in one list, for pages and plans that look at thousands of them.
 
 A record is some tens of kilobytes, most of them histories and scores of single expressions. Here a
 record is a line: all the rest of it. A line is made once and stays in a cache until the record's
@@ -7,7 +7,6 @@ file changes; what it leaves out is read from the file when somebody asks for it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,13 +19,11 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
-
 from fer_utils import records
 from fer_utils.training.checkpoints import write_atomically
 
 CACHE = records.RESULTS.parent / "build" / "summary.jsonl"
-FORMAT = 2  # of a line; another number makes all lines anew
+FORMAT = 3  # of a line; another number makes all lines anew
 PARTS = ("data", "split", "selection", "code")
 
 
@@ -81,8 +78,7 @@ class _Line:
 
     Args:
         key: format, path, time and size of its file.
-        told: the arguments of `Recorded` but for the path, and `hashes` of each part's metrics;
-            JSON-ready.
+        told: the arguments of `Recorded` but for the path, JSON-ready.
     """
 
     key: list
@@ -90,11 +86,10 @@ class _Line:
 
     @cached_property
     def recorded(self) -> Recorded:
-        told = {name: value for name, value in self.told.items() if name != "hashes"}
-        parts = {name: SimpleNamespace(**told[name]) for name in PARTS}
+        parts = {name: SimpleNamespace(**self.told[name]) for name in PARTS}
         parts["data"].classes = tuple(parts["data"].classes)
         parts["code"].entry_points = tuple(parts["code"].entry_points)
-        return Recorded(path=Path(self.key[1]), **told | parts)
+        return Recorded(path=Path(self.key[1]), **self.told | parts)
 
 
 def recorded(
@@ -104,49 +99,28 @@ def recorded(
 
     Args:
         paper: its key.
-        folder, cache: see `summary`.
-
-    Raises:
-        RecordError: a file that is no record.
-    """
-    folder = Path(folder)
-    return [line.recorded for line in _lines(folder, [folder / paper], cache)]
-
-
-def summary(folder: str | Path = records.RESULTS, cache: Path | None = CACHE) -> pd.DataFrame:
-    """A row for each record below a folder.
-
-    Args:
         folder: holds `<paper>/<run>.json`.
         cache: JSON lines that an earlier call has left; None reads every record anew. The usual
             one is for the usual folder alone. A cache that cannot be written is done without.
 
-    Returns:
-        Columns, in the order of the records' names:
-
-        - paper, run, profile, seed, created (UTC, ISO 8601), file (below `folder`);
-        - parameters (dict), dataset, protocol, fold, epochs (trained), epoch (chosen), trained_on
-          (images);
-        - n, accuracy, balanced_accuracy, macro_f1 of the test part and val_accuracy, fractions;
-        - training, prediction (wall-clock seconds), device (dict), versions (dict);
-        - code, data, split (sha256 of each), metrics (sha256 of each part's), loaded (of the data
-          before any preprocessing), sources (dict), entry_points (list), commit.
-
     Raises:
         RecordError: a file that is no record.
     """
     folder = Path(folder)
-    lines = _lines(folder, sorted(path for path in folder.glob("*") if path.is_dir()), cache)
-    return pd.DataFrame([_row(line, folder) for line in lines], columns=COLUMNS)
-
-
-COLUMNS = (
-    *("paper", "run", "profile", "seed", "created", "file"),
-    *("parameters", "dataset", "protocol", "fold", "epochs", "epoch", "trained_on"),
-    *("n", "accuracy", "balanced_accuracy", "macro_f1", "val_accuracy"),
-    *("training", "prediction", "device", "versions"),
-    *("code", "data", "split", "metrics", "loaded", "sources", "entry_points", "commit"),
-)
+    if cache == CACHE and folder.resolve() != records.RESULTS.resolve():
+        cache = None  # records of a test or of a copy do not belong into the project's cache
+    known = {} if cache is None else _known(cache)
+    lines, changed = [], False
+    for path, status in _files(folder / paper):
+        key = [FORMAT, path, status.st_mtime_ns, status.st_size]
+        line = known.get(path)
+        if line is None or line.key != key:
+            line = known[path] = _Line(key, _told(records.read(Path(path))))
+            changed = True
+        lines.append(line)
+    if changed and cache is not None:
+        _write(cache, known)
+    return [line.recorded for line in lines]
 
 
 def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
@@ -200,9 +174,9 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
 
 
 def _same(run: Recorded) -> dict[str, Any]:
-    """What runs of one variant have in common; what weights come from is named with a seed."""
+    """What runs of one variant have in common."""
     told = dict(run.parameters)
-    for name in ("seed", "fold", "pretraining"):
+    for name in records.VARYING:
         told.pop(name, None)
     return told | {"from scratch": run.parameters.get("pretraining") in (None, "none")}
 
@@ -212,61 +186,6 @@ def base_name(run: Recorded) -> str:
     name = re.sub(r"-seed\d+-[0-9a-f]+$", "", run.run)
     protocol, fold = run.parameters.get("protocol"), run.parameters.get("fold")
     return name if fold is None else name.replace(f"-{protocol}{fold}", f"-{protocol}", 1)
-
-
-def _row(line: _Line, folder: Path) -> dict[str, Any]:
-    run = line.recorded
-    test, val = run.metrics["test"], run.metrics["val"]
-    return {
-        "paper": run.paper,
-        "run": run.run,
-        "profile": run.profile,
-        "seed": run.seed,
-        "created": run.created,
-        "file": f"{run.path.parent.name}/{run.path.name}",
-        "parameters": run.parameters,
-        "dataset": run.data.name,
-        "protocol": run.parameters.get("protocol"),
-        "fold": run.parameters.get("fold"),
-        "epochs": run.epochs,
-        "epoch": run.selection.epoch,
-        "trained_on": run.split.trained_on or run.split.sizes.get("train"),
-        "n": test["n"],
-        "accuracy": test["accuracy"],
-        "balanced_accuracy": test.get("balanced_accuracy"),
-        "macro_f1": test.get("macro_f1"),
-        "val_accuracy": val["accuracy"],
-        "training": run.timings.get("training"),
-        "prediction": run.timings.get("prediction"),
-        "device": run.device,
-        "versions": run.versions,
-        "code": run.code.sha256,
-        "data": run.data.sha256,
-        "split": run.split.sha256,
-        "metrics": line.told["hashes"],
-        "loaded": run.data.loaded,
-        "sources": run.data.sources,
-        "entry_points": list(run.code.entry_points),
-        "commit": run.code.commit,
-    }
-
-
-def _lines(folder: Path, papers: Iterable[Path], cache: Path | None) -> list[_Line]:
-    """A line for each record: the one that is known, or a new one where its file has changed."""
-    if cache == CACHE and folder.resolve() != records.RESULTS.resolve():
-        cache = None  # records of a test or of a copy do not belong into the project's cache
-    known = {} if cache is None else _known(cache)
-    lines, changed = [], False
-    for path, status in (found for paper in papers for found in _files(paper)):
-        key = [FORMAT, path, status.st_mtime_ns, status.st_size]
-        line = known.get(path)
-        if line is None or line.key != key:
-            line = known[path] = _Line(key, _told(records.read(Path(path))))
-            changed = True
-        lines.append(line)
-    if changed and cache is not None:
-        _write(cache, known)
-    return lines
 
 
 def _files(paper: Path) -> list[tuple[str, os.stat_result]]:
@@ -280,16 +199,11 @@ def _files(paper: Path) -> list[tuple[str, os.stat_result]]:
 
 def _told(run: records.RunRecord) -> dict[str, Any]:
     told = run.model_dump(mode="json", exclude={"format", "model", "history"})
-    hashes = {part: _hash(scores) for part, scores in run.metrics.items()}
     told["metrics"] = {
         part: {name: figure for name, figure in scores.items() if name != "per_class"}
         for part, scores in run.metrics.items()
     }
-    return {**told, "epochs": len(run.history["loss"]), "hashes": hashes}
-
-
-def _hash(scores: dict) -> str:
-    return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
+    return {**told, "epochs": len(run.history["loss"])}
 
 
 @once

@@ -24,11 +24,12 @@ def with_parts(run, **scores):
 
 
 def test_runs_are_grouped_over_seeds_folds_and_the_weights_they_start_from(make_record):
+    fields = {"protocol": "kfold", "dropout": 0.1}
     runs = [
-        make_record("ck48-kfold0-a-seed0-1", dropout=0.1, fold=0, pretraining="x"),
-        make_record("ck48-kfold1-a-seed1-2", dropout=0.1, fold=1, seed=1, pretraining="y"),
-        make_record("ck48-kfold0-b-seed0-3", dropout=0.2, fold=0),
-        make_record("ck48-kfold0-a-seed0-4", dropout=0.1, fold=0, paper="wang2023"),
+        make_record("ck48-kfold0-a-seed0-1", **fields, fold=0, pretraining="x"),
+        make_record("ck48-kfold1-a-seed1-2", **fields, fold=1, seed=1, pretraining="y"),
+        make_record("ck48-kfold0-b-seed0-3", protocol="kfold", dropout=0.2, fold=0),
+        make_record("ck48-kfold0-a-seed0-4", **fields, fold=0, paper="wang2023"),
     ]
     found = list(gaps.groups(runs))
     assert [[run.run[-1] for run in group] for _, group in found] == [["1", "2"], ["3"], ["4"]]
@@ -135,7 +136,7 @@ def test_people_kept_apart_are_held_against_a_split_by_image(make_record, monkey
         more=(made_papers.cell("twin", 80.0, select=fields, also=apart),),
     )
     monkeypatch.setattr(gaps, "load_published", lambda paper: published)
-    by_image = make_record("image-seed0", correct=80, n=100, protocol="stratified", **fields)
+    by_image = make_record("image-seed0-1", correct=80, n=100, protocol="stratified", **fields)
     by_person = make_record("person-seed0", correct=30, n=50, protocol="subject_kfold", **fields)
     assert gaps.by_person([by_image], "yengikand2023") == []
     assert gaps.by_person([by_person], "yengikand2023") == []

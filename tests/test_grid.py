@@ -6,50 +6,57 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from fer_utils import grid, provenance, records, splits
-from fer_utils.folds import number_of_folds
+from fer_utils import grid, provenance, records
 from fer_utils.manifests import Speed, load_published, published_papers
-from fer_utils.summary import COLUMNS
+from fer_utils.summary import Recorded
 from fer_utils.training import torch_loop
 
 PAPER = "yengikand2023"
-NOTHING = pd.DataFrame(columns=COLUMNS)
 
 
-def recorded(run: grid.Run, **changes) -> dict:
-    """A line of the summary for a run as it would be made now."""
+def recorded(
+    run: grid.Run,
+    *,
+    code: str | None = None,
+    loaded: str | None = None,
+    sources: dict[str, str] | None = None,
+    training: float = 1000.0,
+    **changes,
+) -> Recorded:
+    """What the summary has of a run as it would be made now."""
     chapter = grid.read_chapter(run.paper)
-    line = dict.fromkeys(COLUMNS) | {
-        "paper": run.paper,
-        "run": f"{run.label}-made",
-        "profile": run.profiles[0],
-        "seed": run.fields["seed"],
-        "created": "2026-01-01T00:00:00+00:00",
-        "parameters": {"learning_rate": 0.001, **run.fields},
-        "dataset": run.dataset,
-        "epochs": 20,
-        "trained_on": 28_709,
-        "training": 1000.0,
-        "prediction": 10.0,
-        "device": {"kind": "cpu", "threads": 1},
-        "versions": provenance.versions(),
-        "code": chapter.code,
-        "data": "0" * 64,
-        "metrics": {"test": "0" * 64},
-        "sources": {},
-        "entry_points": list(chapter.entry_points),
-    }
-    return line | changes
+    made = Recorded(
+        path=None,
+        paper=run.paper,
+        run=f"{run.label}-made",
+        profile=run.profiles[0],
+        parameters={"learning_rate": 0.001, **run.fields},
+        seed=run.fields["seed"],
+        data=SimpleNamespace(
+            name=run.dataset, sha256="0" * 64, loaded=loaded, sources=sources or {}
+        ),
+        split=SimpleNamespace(sha256="0" * 64, trained_on=28_709),
+        selection=None,
+        metrics={"test": {}},
+        persons=None,
+        epochs=20,
+        timings={"training": training, "prediction": 10.0},
+        device={"kind": "cpu", "threads": 1},
+        versions=provenance.versions(),
+        code=SimpleNamespace(sha256=code or chapter.code, entry_points=chapter.entry_points),
+        created="2026-01-01T00:00:00+00:00",
+        probabilities=None,
+    )
+    return replace(made, **changes)
 
 
-def plan(*lines: dict, **options) -> list[grid.Run]:
-    table = pd.DataFrame(lines, columns=COLUMNS) if lines else NOTHING
-    return grid.plan([PAPER], recorded=table, **{"seeds": (0,), **options})
+def plan(*there: Recorded, **options) -> list[grid.Run]:
+    return grid.plan([PAPER], recorded=there, **{"seeds": (0,), **options})
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def jaffe(monkeypatch, tmp_path):
 def test_every_entry_that_names_a_data_set_is_asked_for_by_a_run():
     for paper in ("yengikand2023", "wang2023", "rahman2021", "nouisser2023"):
         published = load_published(paper)
-        runs = grid.plan([paper], recorded=NOTHING, seeds=(0,))
+        runs = grid.plan([paper], recorded=(), seeds=(0,))
         asked = [cell.select for cell in published.cells if not cell.not_comparable]
         asked += [fields for cell in published.cells for fields in cell.also.values()]
         asked += [fields for detail in published.open for fields in detail.other.values()]
@@ -84,7 +91,7 @@ def test_every_entry_that_names_a_data_set_is_asked_for_by_a_run():
 
 
 def test_one_run_answers_every_cell_that_it_can():
-    runs = grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
+    runs = grid.plan(["rahman2021"], recorded=(), seeds=(0,))
     (short,) = (
         run
         for run in runs
@@ -96,7 +103,7 @@ def test_one_run_answers_every_cell_that_it_can():
 
 
 def test_runs_that_this_processor_is_slow_at_are_counted(monkeypatch):
-    runs = grid.plan(["rahman2021", PAPER], recorded=NOTHING, seeds=(0,))
+    runs = grid.plan(["rahman2021", PAPER], recorded=(), seeds=(0,))
     of_paper = [run for run in runs if run.paper == "rahman2021"]
     exact = [run for run in of_paper if run.fields.get("precision") == "float32"]
     monkeypatch.setattr(torch_loop, "in_software", lambda precision: precision == "bfloat16")
@@ -202,10 +209,9 @@ def test_a_record_of_now_leaves_nothing_to_do(jaffe):
 )
 def test_code_versions_profile_parameters_and_contrast_count(jaffe, changes, why):
     apart = records.APART.keys() & changes.keys()
-    line = recorded(jaffe, **{key: value for key, value in changes.items() if key not in apart})
-    if apart:
-        line["parameters"] |= changes
-    told = {run.name: run for run in plan(line)}[jaffe.name]
+    made = recorded(jaffe, **{key: value for key, value in changes.items() if key not in apart})
+    made.parameters.update({key: changes[key] for key in apart})
+    told = {run.name: run for run in plan(made)}[jaffe.name]
     assert told.why.startswith(why)
     assert told.state == "to run"
 
@@ -245,8 +251,8 @@ def test_a_record_counts_where_a_check_has_found_its_data(
     found = {"sources": {"a.tiff": files}, "arrays": arrays}
     (tmp_path / "found.json").write_text(json.dumps(found))
     monkeypatch.setattr("fer_utils.grid.recorded.checked_data", lambda *of: tmp_path / "found.json")
-    line = recorded(jaffe, loaded=loaded, sources={"a.tiff": "a" * 64})
-    told = {run.name: run for run in plan(line)}[jaffe.name]
+    made = recorded(jaffe, loaded=loaded, sources={"a.tiff": "a" * 64})
+    told = {run.name: run for run in plan(made)}[jaffe.name]
     assert (told.state == "recorded") == same
     assert same or told.why == "its data have changed"
 
@@ -254,7 +260,7 @@ def test_a_record_counts_where_a_check_has_found_its_data(
 def test_a_run_whose_record_is_gone_is_made_again(jaffe, monkeypatch, tmp_path):
     done = tmp_path / "done.json"
     done.write_text(json.dumps({"run": f"{jaffe.label}-made"}))
-    monkeypatch.setattr("fer_utils.grid.recorded.done_file", lambda run, root: done)
+    monkeypatch.setattr("fer_utils.grid.recorded.done_file", lambda run: done)
     of_other_code = recorded(jaffe, code="1" * 64)
     assert {run.name: run for run in plan(of_other_code)}[jaffe.name].state == "done"
     assert {run.name: run for run in plan()}[jaffe.name].state == "to run"
@@ -275,13 +281,11 @@ def test_absent_data_are_told_and_nothing_is_run(monkeypatch, tmp_path):
 
 def test_cost_is_that_of_the_record_most_alike_in_proportion():
     (run,) = (run for run in plan(table="table2-ours-fer2013") if run.rank == 0)
-    line = recorded(
-        replace(run, fields={**run.fields, "seed": 1}), training=1000.0, prediction=10.0
-    )
+    made = recorded(replace(run, fields={**run.fields, "seed": 1}))
     half = recorded(replace(run, fields={"dataset": "ck48", "seed": 1}), training=1.0)
     calls = [{"kind": "gpu", "threads": 1}, {"kind": "cpu", "threads": 1}]
     elsewhere = [
-        {**line, "training": 10.0, "device": device}
+        replace(made, timings={"training": 10.0}, device=device)
         for device in (
             {"kind": "cuda"},
             {"kind": "mixed", "calls": calls},
@@ -291,16 +295,15 @@ def test_cost_is_that_of_the_record_most_alike_in_proportion():
         )
     ]
     for others in (elsewhere, elsewhere[::-1]):
-        every = plan(*others, line, half, table="table2-ours-fer2013")
+        every = plan(*others, made, half, table="table2-ours-fer2013")
         assert {found.name: found for found in every}[run.name].seconds == pytest.approx(1010)
     assert {found.seconds for found in plan(*elsewhere)} == {None}
     assert {run.seconds for run in plan()} == {None}
 
 
 def test_cost_of_a_slower_network_is_more_than_that_of_the_one_recorded():
-    def asked(*lines: dict) -> dict[tuple, float | None]:
-        table = pd.DataFrame(lines, columns=COLUMNS) if lines else NOTHING
-        runs = grid.plan(["rahman2021"], recorded=table, seeds=(0,))
+    def asked(*there: Recorded) -> dict[tuple, float | None]:
+        runs = grid.plan(["rahman2021"], recorded=there, seeds=(0,))
         return {
             (run.fields["model"], run.fields["epochs"]): run.seconds
             for run in runs
@@ -309,10 +312,10 @@ def test_cost_of_a_slower_network_is_more_than_that_of_the_one_recorded():
 
     first = next(
         run
-        for run in grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
+        for run in grid.plan(["rahman2021"], recorded=(), seeds=(0,))
         if (run.fields["model"], run.fields["epochs"]) == ("resnet18", 20)
     )
-    unknown, known = asked(), asked(recorded(first, training=1000.0, prediction=10.0))
+    unknown, known = asked(), asked(recorded(first))
     assert unknown["resnet18", 20] == pytest.approx(20 * 28_709 / 185)
     assert unknown["vgg19_bn", 20] == pytest.approx(20 * 28_709 / 42)
     assert known["resnet18", 20] == pytest.approx(1010)
@@ -387,7 +390,7 @@ def test_what_runs_need_is_said_of_parameters_that_their_chapter_has(paper):
 
 
 def test_runs_with_the_same_settings_share_a_preparation_and_others_have_none():
-    runs = grid.plan(["nouisser2023"], recorded=NOTHING, seeds=(0, 1))
+    runs = grid.plan(["nouisser2023"], recorded=(), seeds=(0, 1))
     by_detector = {}
     for run in runs:
         by_detector.setdefault(run.fields["faces"], set()).add(run.prepared)
@@ -403,7 +406,7 @@ def test_runs_with_the_same_settings_share_a_preparation_and_others_have_none():
 def test_another_cache_or_file_of_the_data_is_prepared_again(monkeypatch, tmp_path):
     def name():
         grid.data_key.cache_clear()
-        runs = grid.plan(["nouisser2023"], recorded=NOTHING, seeds=(0,))
+        runs = grid.plan(["nouisser2023"], recorded=(), seeds=(0,))
         return runs[0].prepared
 
     monkeypatch.setenv("FER_DATA", str(tmp_path))
@@ -431,7 +434,7 @@ def test_beginnings_of_names_narrow_the_grid_with_what_is_started_from():
 
 
 def test_a_run_that_is_left_out_is_not_waited_for():
-    runs = grid.plan(["rahman2021"], recorded=NOTHING, seeds=(0,))
+    runs = grid.plan(["rahman2021"], recorded=(), seeds=(0,))
     long = next(run for run in runs if run.after)
     assert grid.narrowed(runs, [long.name]) == [replace(long, after=())]
 
@@ -442,7 +445,3 @@ def test_a_plan_is_made_without_what_takes_long_to_import():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "fer_utils.grid" in done.stdout.split()
     assert {"sklearn", "scipy", "torch", "tensorflow"}.isdisjoint(done.stdout.split())
-
-
-def test_a_plan_has_as_many_folds_as_are_drawn():
-    assert number_of_folds("subject_kfold", "ck48") == splits.FOLDS

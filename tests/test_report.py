@@ -9,13 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from made_papers import BEST, GAIN, SUM, paper
 
 from fer_utils import comparison, display, grid, records, report
 from fer_utils.manifests import dataset_names, load_published, published_papers
-from fer_utils.summary import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 
@@ -166,14 +164,13 @@ def test_each_open_result_has_its_own_command(judged):
 
 
 def test_a_command_makes_the_runs_that_are_counted_beside_it():
-    nothing = pd.DataFrame(columns=COLUMNS)
-    plan = grid.plan(["yengikand2023"], recorded=nothing, seeds=(0,))
+    plan = grid.plan(["yengikand2023"], recorded=(), seeds=(0,))
     published = load_published("yengikand2023")
     for headline in published.headline:
         made = next(made for made in published.cells if made.id == headline)
         what = f"Table II: {made.row}, {made.column}"
         asked = {found.name for found in plan if report.answers(found, what)}
-        made_by = grid.plan(["yengikand2023"], table=headline, recorded=nothing, seeds=(0,))
+        made_by = grid.plan(["yengikand2023"], table=headline, recorded=(), seeds=(0,))
         assert asked == {found.name for found in made_by if report.answers(found, what)}
         counted = report.still_open(plan, lambda found, what=what: report.answers(found, what))
         assert len(counted) == len(made_by)  # with those whose weights they start from
@@ -192,6 +189,16 @@ def test_runs_that_differ_in_the_seed_stand_in_one_line(make_record):
     assert "official deep 1e-05 x contrast 2 1 1 0 min" in told
     assert "all 3 0 min" in told
     assert "No run is recorded" in report.runs([]).data
+
+
+def test_a_fusion_of_other_seeds_of_the_same_networks_stands_in_the_same_line(make_record):
+    def fused(seed):
+        members = [f"fer2013-official-{name}-seed{seed}-0000000{seed}" for name in ("one", "two")]
+        name = f"fer2013-official-fusion-seed{seed}-0000000{seed}"
+        return make_record(name, seed=seed, protocol="official", members=members)
+
+    told = words(report.runs([fused(0), fused(1)]))
+    assert "fer2013 official fusion full 2 2 2 0 min" in told
 
 
 def test_lines_of_one_name_tell_in_what_they_differ(make_record):

@@ -1,4 +1,4 @@
-"""A table of all records: each read once, and again when its file has changed."""
+"""A list of all records: each read once, and again when its file has changed."""
 
 import json
 import os
@@ -8,7 +8,9 @@ import pytest
 from fer_utils import comparison, estimates, records
 from fer_utils import summary as summaries
 from fer_utils.manifests import published_papers
-from fer_utils.summary import recorded, summary
+from fer_utils.summary import recorded
+
+PAPER = "yengikand2023"
 
 
 @pytest.fixture(autouse=True)
@@ -28,46 +30,41 @@ def folder(make_record, tmp_path):
 
 
 def test_a_line_says_what_the_record_says(folder, make_record):
-    table = summary(folder / "results", cache=None)
-    assert list(table["run"]) == ["made-0", "made-1"]
-    line = table.iloc[1]
-    assert (line["paper"], line["seed"], line["profile"]) == ("yengikand2023", 1, "full")
-    assert line["parameters"] == {"dataset": "fer2013", "epochs": 2}
-    assert (line["n"], line["accuracy"], line["val_accuracy"]) == (40, 0.75, 0.75)
-    assert (line["epochs"], line["epoch"], line["trained_on"]) == (2, 2, 40)
-    assert (line["training"], line["prediction"]) == (1.25, 0.5)
-    assert line["file"] == "yengikand2023/made-1.json"
-    assert line["code"] == records.read(folder / "results" / line["file"]).code.sha256
+    first, line = recorded(PAPER, folder / "results", cache=None)
+    assert (first.run, line.run) == ("made-0", "made-1")
+    assert (line.paper, line.seed, line.profile) == (PAPER, 1, "full")
+    assert line.parameters == {"dataset": "fer2013", "epochs": 2}
+    assert (line.metrics["test"]["n"], line.metrics["val"]["accuracy"]) == (40, 0.75)
+    assert (line.epochs, line.selection.epoch, line.split.sizes["train"]) == (2, 2, 40)
+    assert line.timings == {"training": 1.25, "prediction": 0.5}
+    assert line.path == folder / "results" / PAPER / "made-1.json"
+    assert line.code.sha256 == records.read(line.path).code.sha256
 
 
 def test_the_cache_gives_the_same_and_reads_no_record(folder, monkeypatch):
     cache = folder / "build" / "summary.jsonl"
-    first = summary(folder / "results", cache)
+    first = recorded(PAPER, folder / "results", cache)
     summaries._known.cache_clear()
     monkeypatch.setattr(records, "read", None)  # whoever calls it fails
-    again = summary(folder / "results", cache)
-    assert again.to_dict("records") == first.to_dict("records")
+    assert recorded(PAPER, folder / "results", cache) == first
 
 
 def test_a_record_that_changed_came_or_went_is_seen(folder, make_record, monkeypatch):
     cache, results = folder / "summary.jsonl", folder / "results"
-    summary(results, cache)
-    path = results / "yengikand2023" / "made-0.json"
+    recorded(PAPER, results, cache)
+    path = results / PAPER / "made-0.json"
     record = json.loads(path.read_text())
     status = path.stat()
     path.write_text(json.dumps(record | {"profile": "reduced"}))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     records.write(make_record("made-2", seed=2), None, None, results)
-    (results / "yengikand2023" / "made-1.json").unlink()
+    (results / PAPER / "made-1.json").unlink()
     summaries._known.cache_clear()
 
     read, real = [], records.read
     monkeypatch.setattr(records, "read", lambda path: read.append(path.name) or real(path))
-    table = summary(results, cache)
-    assert dict(zip(table["run"], table["profile"], strict=True)) == {
-        "made-0": "reduced",
-        "made-2": "full",
-    }
+    profiles = {line.run: line.profile for line in recorded(PAPER, results, cache)}
+    assert profiles == {"made-0": "reduced", "made-2": "full"}
     assert read == ["made-0.json", "made-2.json"]
 
 
@@ -77,15 +74,15 @@ def test_a_record_that_changed_came_or_went_is_seen(folder, make_record, monkeyp
 def test_a_damaged_cache_is_done_without(folder, damage):
     cache = folder / "summary.jsonl"
     cache.write_text(damage)
-    assert len(summary(folder / "results", cache)) == 2
+    assert len(recorded(PAPER, folder / "results", cache)) == 2
 
 
 def test_no_records_and_what_is_no_record(tmp_path):
-    assert summary(tmp_path, cache=None).empty
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "broken.json").write_text("{}")
+    assert recorded(PAPER, tmp_path, cache=None) == []
+    (tmp_path / PAPER).mkdir()
+    (tmp_path / PAPER / "broken.json").write_text("{}")
     with pytest.raises(records.RecordError, match=r"broken\.json: not a run record"):
-        summary(tmp_path, cache=None)
+        recorded(PAPER, tmp_path, cache=None)
 
 
 @pytest.fixture
@@ -123,31 +120,30 @@ def test_lines_of_the_committed_records_give_what_the_records_give(paper, tmp_pa
 
 def test_a_page_reads_lines_and_a_whole_record_once_when_it_asks(folder, read):
     results, cache = folder / "results", folder / "summary.jsonl"
-    recorded("yengikand2023", results, cache)
+    recorded(PAPER, results, cache)
     summaries._known.cache_clear()
     read.clear()
-    first, second = recorded("yengikand2023", results, cache)
+    first, second = recorded(PAPER, results, cache)
     assert [run.epochs for run in comparison.select([first, second], {"epochs": 2})] == [2, 2]
     assert estimates.estimate([first, second], "accuracy", "percent").mean == 75
     assert read == []
     assert first.history["loss"] == [1.5, 0.1 + 0.2]
-    assert recorded("yengikand2023", results, cache)[0].model.parameters == 10
+    assert recorded(PAPER, results, cache)[0].model.parameters == 10
     assert read == ["made-0.json"]
 
 
 def test_a_process_reads_each_record_once_for_all_comparisons(folder, read):
     results, cache = folder / "results", folder / "summary.jsonl"
     for _ in range(3):
-        recorded("yengikand2023", results, cache)
-        assert len(summary(results, cache)) == 2
+        assert len(recorded(PAPER, results, cache)) == 2
     assert sorted(read) == ["made-0.json", "made-1.json"]
 
 
 def test_records_elsewhere_do_not_join_the_projects_cache(folder, monkeypatch):
     cache = folder / "project.jsonl"
     monkeypatch.setattr(summaries, "CACHE", cache)
-    recorded("yengikand2023", folder / "results", cache)
-    comparison.compare("yengikand2023", folder / "results")
+    recorded(PAPER, folder / "results", cache)
+    comparison.compare(PAPER, folder / "results")
     assert not cache.exists()
 
 
@@ -165,7 +161,7 @@ def test_runs_that_differ_in_seed_and_fold_are_one_line_over_all_images(make_rec
         images = 80 if parameters["fold"] == 1 else 40  # (20 + 21 + 22 + 23) of 240 are right
         made = make_record(name, seed=seed, correct=correct, n=images, **parameters)
         records.write(made, None, None, tmp_path)
-    rows = summaries.variants(recorded("yengikand2023", tmp_path))
+    rows = summaries.variants(recorded(PAPER, tmp_path))
     assert [(row["Run"], row["Seeds"], row["Runs"], row["Test"]) for row in rows] == [
         ("ck48-kfold", 2, 4, "35.83"),
         ("ck48-official, rate 1", 1, 1, "60.00"),

@@ -26,7 +26,7 @@ from fer_utils.grid.chapters import Chapter, has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
 from fer_utils.grid.needs import preparations, resources, slow_here
 from fer_utils.grid.order import add_first, ordered, still_open, to_make, with_first
-from fer_utils.grid.recorded import Recorded
+from fer_utils.grid.recorded import Records
 from fer_utils.grid.runs import (
     ROOT,
     GridError,
@@ -37,6 +37,8 @@ from fer_utils.grid.runs import (
     prepared_file,
 )
 from fer_utils.manifests import load_published, published_papers
+from fer_utils.summary import Recorded
+from fer_utils.summary import recorded as recorded_runs
 
 __all__ = [
     "READING",
@@ -71,9 +73,7 @@ def plan(
     table: str | None = None,
     seeds: Sequence[int] = SEEDS,
     only: Sequence[str] = (),
-    root: Path = ROOT,
-    results: Path | None = None,
-    recorded: Any = None,
+    recorded: Sequence[Recorded] | None = None,
 ) -> list[Run]:
     """Every run that the published numbers ask for, most valuable first.
 
@@ -83,9 +83,7 @@ def plan(
             for the open details.
         seeds: one run each.
         only: beginnings of names, see `narrowed`.
-        root: the project's folder.
-        results: where the records are; None: `results` of the project.
-        recorded: the table of `summary.summary`, where it has been read already.
+        recorded: runs that are recorded; None: those of the project.
 
     Returns:
         Published numbers come before what stands beside them, and that before open details; seed
@@ -94,29 +92,31 @@ def plan(
     Raises:
         GridError: a paper, a table or the beginning of a name that does not exist.
     """
-    names = list(papers or [name for name in published_papers() if has_chapter(name, root)])
+    names = list(papers or [name for name in published_papers() if has_chapter(name)])
     for name in names:
         if name not in published_papers():
             told = ", ".join(published_papers())
             raise GridError(f"PAPER={name}: one of {told}")
-        if not has_chapter(name, root):
+        if not has_chapter(name):
             raise GridError(f"PAPER={name}: it has no chapter in notebooks/ yet")
     requests = [request for name in names for request in requests_of(load_published(name), table)]
     if table and not requests:
         tables = {found.id for name in names for found in load_published(name).tables}
         raise GridError(f"TABLE={table}: one of {', '.join(sorted(tables))}, a cell's id or open")
-    found = Recorded(root, results or root / "results", recorded)
+    if recorded is None:
+        recorded = [run for name in names for run in recorded_runs(name)]
+    there = Records(recorded)
     runs: dict[str, Run] = {}
-    for request in merged(requests, root):
-        chapter = read_chapter(request.paper, root)
+    for request in merged(requests):
+        chapter = read_chapter(request.paper)
         for seed in seeds if "seed" not in request.fields else [request.fields["seed"]]:
             for fold in folds(request.fields):
                 fields = {**request.fields, "fold": fold, "seed": seed}
                 run = make_run(request, chapter, fields)
                 runs[run.name] = run
     for run in list(runs.values()):
-        add_first(run, runs, root)
-    return with_first([found.told(run) for run in narrowed(ordered(runs), only)], root)
+        add_first(run, runs)
+    return with_first([there.told(run) for run in narrowed(ordered(runs), only)])
 
 
 def chosen(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from fer_utils import records
@@ -57,7 +56,7 @@ def requests_of(paper: PublishedPaper, table: str | None) -> list[Request]:
     return found
 
 
-def merged(requests: list[Request], root: Path) -> list[Request]:
+def merged(requests: list[Request]) -> list[Request]:
     """Requests for the same runs as one; one that names fewer parameters is met by one with more.
 
     A record answers every entry whose parameters it has, so the runs of the longer request answer
@@ -78,7 +77,7 @@ def merged(requests: list[Request], root: Path) -> list[Request]:
             for kept in merged
             if kept.paper == request.paper
             and has(
-                {**read_chapter(kept.paper, root).parameters, **kept.fields},
+                {**read_chapter(kept.paper).parameters, **kept.fields},
                 records.APART | request.fields,
             )
         ]
@@ -97,7 +96,11 @@ def has(fields: dict, asked: dict) -> bool:
 
 
 def folds(fields: dict) -> list[int | None]:
-    """The folds that a protocol has, or the one that is asked for."""
+    """The folds that a protocol has, or the one that is asked for; None where it has none.
+
+    Raises:
+        GridError: the protocol leaves out subjects that the manifest does not count.
+    """
     if "fold" in fields:
         return [fields["fold"]]
     try:

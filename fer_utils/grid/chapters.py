@@ -7,7 +7,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from fer_utils import provenance
@@ -32,15 +31,15 @@ class Chapter:
     framework: str
 
 
-def has_chapter(paper: str, root: Path = ROOT) -> bool:
+def has_chapter(paper: str) -> bool:
     """Whether a paper has a notebook."""
-    return (root / "notebooks" / f"{paper}.ipynb").exists()
+    return (ROOT / "notebooks" / f"{paper}.ipynb").exists()
 
 
 @cache
-def read_chapter(paper: str, root: Path = ROOT) -> Chapter:
+def read_chapter(paper: str) -> Chapter:
     """A chapter's parameters and entry points, read and not run."""
-    cells = json.loads((root / "notebooks" / f"{paper}.ipynb").read_text(encoding="utf8"))["cells"]
+    cells = json.loads((ROOT / "notebooks" / f"{paper}.ipynb").read_text(encoding="utf8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     parameters, entry_points = {}, ()
     for cell in code:
@@ -52,7 +51,7 @@ def read_chapter(paper: str, root: Path = ROOT) -> Chapter:
     if entry_points:
         hashed = provenance.code_hash(entry_points)
     else:
-        files = sorted((root / "fer_utils").rglob("*.py"))
+        files = sorted((ROOT / "fer_utils").rglob("*.py"))
         sources = ["".join(cell["source"]) for cell in code] + [file.read_text() for file in files]
         hashed = hashlib.sha256("\n".join(sources).encode()).hexdigest()
     return Chapter(parameters, entry_points, hashed, load_published(paper).framework)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fer_utils import provenance
 from fer_utils.datasets import data_root
-from fer_utils.grid.runs import ROOT
+from fer_utils.grid.runs import BUILD
 from fer_utils.manifests import MANIFESTS, load_manifest
 
 
@@ -45,9 +45,9 @@ def data_state(dataset: str) -> list[str | None]:
     return [data_key(dataset), hashlib.sha256(manifest.read_bytes()).hexdigest()]
 
 
-def checked_data(dataset: str, root: Path = ROOT) -> Path:
+def checked_data(dataset: str) -> Path:
     """Where the workflow leaves what its check of a data set found, for these very files."""
-    return root / "build" / "grid" / "data" / f"{dataset}-{data_key(dataset)}.json"
+    return BUILD / "data" / f"{dataset}-{data_key(dataset)}.json"
 
 
 @cache

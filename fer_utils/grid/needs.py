@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 from fer_utils import provenance
 from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.inputs import data_state, versions
-from fer_utils.grid.runs import ROOT, Preparation, Run
+from fer_utils.grid.runs import Preparation, Run
 from fer_utils.manifests import load_manifest, load_published
 from fer_utils.pixel_csv import cache_folder
 
@@ -44,9 +43,9 @@ def slow_here(runs: Sequence[Run]) -> dict[str, tuple[int, str, float]]:
     return found
 
 
-def preparations(run: Run, root: Path = ROOT) -> list[Preparation]:
+def preparations(run: Run) -> list[Preparation]:
     """What has to be prepared before a run, in the order of its paper's published file."""
-    return prepared_for(run.paper, read_chapter(run.paper, root), run.fields)
+    return prepared_for(run.paper, read_chapter(run.paper), run.fields)
 
 
 def prepared_for(paper: str, chapter: Chapter, fields: dict) -> list[Preparation]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from fer_utils.grid.asked import Request, make_run
 from fer_utils.grid.chapters import Chapter, read_chapter
@@ -13,9 +12,9 @@ from fer_utils.grid.runs import GridError, Run, done_file, is_to_run
 from fer_utils.manifests import load_published
 
 
-def add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
+def add_first(run: Run, runs: dict[str, Run]) -> None:
     """Make a run wait for those it starts from, which join where they are not in the grid."""
-    chapter = read_chapter(run.paper, root)
+    chapter = read_chapter(run.paper)
     complete = {**chapter.parameters, **run.fields}
     waits: dict[str, list[str]] = {"first": [], "after": []}
     for kind, names in waits.items():
@@ -35,7 +34,7 @@ def add_first(run: Run, runs: dict[str, Run], root: Path) -> None:
                 request = Request(run.paper, fields, run.rank, [f"weights for {run.label}"])
                 other = make_run(request, chapter, fields)
                 runs[other.name] = other
-                add_first(other, runs, root)
+                add_first(other, runs)
             if other is not None:
                 names.append(other.name)
     runs[run.name] = replace(run, **{kind: tuple(names) for kind, names in waits.items()})
@@ -52,7 +51,7 @@ def _like(wanted: dict, paper: str, chapter: Chapter, runs: dict[str, Run]) -> R
     return None
 
 
-def with_first(runs: list[Run], root: Path) -> list[Run]:
+def with_first(runs: list[Run]) -> list[Run]:
     """Runs whose weights others start from are made again where their weights are not here."""
     by_name = {run.name: run for run in runs}
     for name in [run.name for run in reversed(runs)]:
@@ -62,7 +61,7 @@ def with_first(runs: list[Run], root: Path) -> list[Run]:
                 break
             if first.state == "absent":
                 by_name[name] = replace(run, state="absent", why=first.why)
-            elif first.state == "recorded" and not done_file(first, root).exists():
+            elif first.state == "recorded" and not done_file(first).exists():
                 told = "recorded, but its weights are needed here"
                 by_name[first.name] = replace(first, state="to run", why=told)
     return [by_name[run.name] for run in runs]

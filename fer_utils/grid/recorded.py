@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from fer_utils import records
 from fer_utils.grid.asked import has
@@ -15,40 +13,42 @@ from fer_utils.grid.inputs import checked_data, data_key, other_versions, versio
 from fer_utils.grid.needs import fits
 from fer_utils.grid.runs import Run, done_file
 from fer_utils.manifests import Speed, load_manifest, load_published
+from fer_utils.summary import Recorded
 
 
-class Recorded:
-    """The records, by what a run is looked up with."""
+class Records:
+    """The records, by what a run is looked up with.
 
-    def __init__(self, root: Path, results: Path, table: Any) -> None:
-        if table is None:
-            from fer_utils.summary import summary
+    Args:
+        recorded: runs of any papers.
+    """
 
-            table = summary(results, root / "build" / "summary.jsonl")
-        self.root = root
-        # pandas has made a number of what is missing, which counts as true.
-        self.rows = table.astype(object).where(table.notna(), None).to_dict("records")
-        self.stale = _stale(self.rows)
-        self.by_key: dict[tuple, list[dict]] = {}
-        for row in self.rows:
-            self.by_key.setdefault(_key(row["paper"], row["parameters"]), []).append(row)
+    def __init__(self, recorded: Sequence[Recorded]) -> None:
+        self.every = recorded
+        self.by_key: dict[tuple, list[Recorded]] = {}
+        by_paper: dict[str, list[Recorded]] = {}
+        for found in recorded:
+            key = _key(found.paper, found.parameters)
+            self.by_key.setdefault(key, []).append(found)
+            by_paper.setdefault(found.paper, []).append(found)
+        self.stale = {name for runs in by_paper.values() for name in records.stale(runs)}
 
     def told(self, run: Run) -> Run:
         """A run with its state, why, and what it is expected to cost."""
         run = replace(run, seconds=self._seconds(run))
         matching = [
-            row
-            for row in self.by_key.get(_key(run.paper, run.fields), [])
-            if row["profile"] in run.profiles
+            found
+            for found in self.by_key.get(_key(run.paper, run.fields), [])
+            if found.profile in run.profiles
             # These answer only who asks for them.
-            and has(row["parameters"], records.APART | run.fields)
+            and has(found.parameters, records.APART | run.fields)
         ]
-        reasons = [self._reason(run, row) for row in matching]
+        reasons = [self._reason(run, found) for found in matching]
         if "" in reasons:
-            current = [row for row, why in zip(matching, reasons, strict=True) if not why]
-            found = max(current, key=lambda row: row["created"])["run"]
-            return replace(run, state="recorded", why=found)
-        if done_file(run, self.root).exists() and not self._lost(run):
+            current = [found for found, why in zip(matching, reasons, strict=True) if not why]
+            last = max(current, key=lambda found: found.created)
+            return replace(run, state="recorded", why=last.run)
+        if done_file(run).exists() and not self._lost(run):
             return replace(run, state="done", why="run here; its record is in build/grid")
         if run.dataset != "synthetic" and data_key(run.dataset) is None:
             return replace(run, state="absent", why=f"{run.dataset} is not under FER_DATA")
@@ -56,66 +56,67 @@ class Recorded:
 
     def _lost(self, run: Run) -> bool:
         """Whether a run was made here and its record is gone since."""
-        made = json.loads(done_file(run, self.root).read_text()).get("run")
-        return all(row["run"] != made for row in self.rows)
+        made = json.loads(done_file(run).read_text()).get("run")
+        return all(found.run != made for found in self.every)
 
-    def _reason(self, run: Run, row: dict) -> str:
+    def _reason(self, run: Run, found: Recorded) -> str:
         """Why a record is not the run's any more; empty where it is."""
-        if row["run"] in self.stale:
+        if found.run in self.stale:
             return "its code or data have changed"
-        checked = checked_data(run.dataset, self.root)
-        if checked.exists() and _other_data(json.loads(checked.read_text()), row):
+        checked = checked_data(run.dataset)
+        if checked.exists() and _other_data(json.loads(checked.read_text()), found):
             return "its data have changed"
-        framework = read_chapter(run.paper, self.root).framework
-        return other_versions(row["device"], row["versions"], versions(framework), framework)
+        framework = read_chapter(run.paper).framework
+        return other_versions(found.device, found.versions, versions(framework), framework)
 
     def _seconds(self, run: Run) -> float | None:
         """Seconds of the record that is most alike, in proportion to epochs, training images and
         the speeds that the paper's published file names for both.
         """
-        complete = {**read_chapter(run.paper, self.root).parameters, **run.fields}
+        complete = {**read_chapter(run.paper).parameters, **run.fields}
         speed = _speed(run.paper, complete)
         if speed and speed.seconds:
             return speed.seconds
         rate = speed and speed.images_per_second
         images = _training_images(run.fields)
         alike = [
-            row
-            for row in self.rows
-            if row["paper"] == run.paper
-            and row["training"]
-            and row["trained_on"]
+            found
+            for found in self.every
+            if found.paper == run.paper
+            and found.timings.get("training")
+            and _seen(found)
             # What is expected is said of one core; a run of several devices names no threads.
-            and row["device"].get("kind") == "cpu"
-            and row["device"].get("threads") == 1
+            and found.device.get("kind") == "cpu"
+            and found.device.get("threads") == 1
         ]
         if alike:
 
-            def likeness(row: dict) -> tuple:
-                shared = sum(row["parameters"].get(key) == value for key, value in complete.items())
-                return row["dataset"] == run.dataset, shared
+            def likeness(found: Recorded) -> tuple:
+                shared = sum(found.parameters.get(key) == told for key, told in complete.items())
+                return found.data.name == run.dataset, shared
 
             best = max(alike, key=likeness)
-            if best["dataset"] == run.dataset:
-                images = best["trained_on"]
-            epochs = run.fields.get("epochs") or best["epochs"]
-            per_image = best["training"] / best["epochs"] / best["trained_on"]
-            its_speed = _speed(run.paper, best["parameters"])
+            seen = _seen(best)
+            if best.data.name == run.dataset:
+                images = seen
+            epochs = run.fields.get("epochs") or best.epochs
+            per_image = best.timings["training"] / best.epochs / seen
+            its_speed = _speed(run.paper, best.parameters)
             if rate and its_speed and its_speed.images_per_second:
                 per_image *= its_speed.images_per_second / rate
-            return per_image * epochs * (images or best["trained_on"]) + (best["prediction"] or 0)
+            return per_image * epochs * (images or seen) + best.timings.get("prediction", 0)
         if rate and images and complete.get("epochs"):
             return images * complete["epochs"] / rate
         return None
 
 
-def _other_data(checked: dict, row: dict) -> bool:
+def _other_data(checked: dict, found: Recorded) -> bool:
     """Whether a record's data are not those that a check found: the same arrays may come from
     other files; where the check has none, files are compared.
     """
     if arrays := checked.get("arrays"):
-        return arrays != (row["loaded"] or row["data"])
-    return bool(checked["sources"]) and checked["sources"] != row["sources"]
+        return arrays != (found.data.loaded or found.data.sha256)
+    return bool(checked["sources"]) and checked["sources"] != found.data.sources
 
 
 def _speed(paper: str, fields: dict) -> Speed | None:
@@ -129,25 +130,9 @@ def _key(paper: str, fields: dict) -> tuple:
     return paper, fields.get("dataset"), fields.get("fold"), fields.get("seed")
 
 
-def _stale(rows: list[dict]) -> set[str]:
-    """`records.stale` over the lines of a summary, which have all that it looks at."""
-    by_paper: dict[str, list] = {}
-    for row in rows:
-        by_paper.setdefault(row["paper"], []).append(
-            SimpleNamespace(
-                run=row["run"],
-                paper=row["paper"],
-                profile=row["profile"],
-                parameters=row["parameters"],
-                seed=row["seed"],
-                created=row["created"],
-                metrics=row["metrics"],
-                data=SimpleNamespace(name=row["dataset"], sha256=row["data"], loaded=row["loaded"]),
-                split=SimpleNamespace(sha256=row["split"]),
-                code=SimpleNamespace(sha256=row["code"], entry_points=tuple(row["entry_points"])),
-            )
-        )
-    return {name for runs in by_paper.values() for name in records.stale(runs)}
+def _seen(found: Recorded) -> int | None:
+    """How many images one epoch of a recorded run saw."""
+    return found.split.trained_on or found.split.sizes.get("train")
 
 
 def _training_images(fields: dict) -> int | None:

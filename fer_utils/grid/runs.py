@@ -9,6 +9,7 @@ from typing import Any
 from fer_utils import records
 
 ROOT = records.RESULTS.parent
+BUILD = ROOT / "build" / "grid"
 
 
 class GridError(ValueError):
@@ -95,11 +96,11 @@ def is_to_run(run: Run) -> bool:
     return run.state == "to run"
 
 
-def done_file(run: Run, root: Path = ROOT) -> Path:
+def done_file(run: Run) -> Path:
     """What the workflow writes last for a run."""
-    return root / "build" / "grid" / run.paper / run.name / "done.json"
+    return BUILD / run.paper / run.name / "done.json"
 
 
-def prepared_file(name: str, root: Path = ROOT) -> Path:
+def prepared_file(name: str) -> Path:
     """What the workflow writes when a preparation is whole."""
-    return root / "build" / "grid" / "prepared" / f"{name}.json"
+    return BUILD / "prepared" / f"{name}.json"
