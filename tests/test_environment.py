@@ -182,7 +182,7 @@ def modules_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("fer_utils", ["live"]), *((name, [*EXTRAS]) for name in FOLDERS)],
+    [("fer_utils", []), *((name, [*EXTRAS]) for name in FOLDERS)],
 )
 def test_everything_imported_is_declared_and_locked(folder, extras):
     allowed = {canonicalize_name(requirement.name) for requirement in declared(*extras)}
