@@ -76,6 +76,9 @@ def find_face(image: np.ndarray, detector: Detector = "hog") -> tuple[int, int, 
     Returns:
         left, top, right, bottom in pixels, the last two exclusive; None where there is no face.
 
+    Raises:
+        DetectionError: `detector` is neither.
+
     Source:
         nouisser2023, section 3.1.
     """

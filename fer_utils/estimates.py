@@ -49,7 +49,6 @@ class Estimate:
         standard_error: of the mean.
         df: degrees of freedom of its t distribution; infinite for a normal one.
         persons: how many people the images show; None where they are not known.
-        reduced: whether a run had fewer epochs, or less of something else, than the paper's.
     """
 
     mean: float
@@ -62,7 +61,6 @@ class Estimate:
     standard_error: float = 0.0
     df: float = np.inf
     persons: int | None = None
-    reduced: bool = False
 
     @property
     def seeds(self) -> int:
@@ -148,7 +146,6 @@ def estimate(
         standard_error=scale * error,
         df=df,
         persons=persons,
-        reduced=any(run.profile == "reduced" for run in runs),
     )
 
 

@@ -196,16 +196,15 @@ def confusion(runs: Sequence[RunRecord], title: str = "") -> Figure | Markdown:
     return finished(figure)
 
 
-def confusions(groups: Mapping[str, Sequence[RunRecord]], columns: int = 3) -> Figure | Markdown:
+def confusions(groups: Mapping[str, Sequence[RunRecord]]) -> Figure | Markdown:
     """Confusion matrices beside each other, each row in percent of the images of its expression.
 
     Args:
         groups: runs by title, all on the same expressions; the matrices of a group are added up.
-        columns: matrices in a row.
     """
     if not groups:
         return note(NO_RUN)
-    columns = min(columns, len(groups))
+    columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     figure, axes = plt.subplots(
         rows,

@@ -269,7 +269,7 @@ def test_a_reduced_run_is_shown_beside_and_never_judged(make_record, tmp_path, m
     published = cell(select={"epochs": 5}, also={"5 epochs": {"epochs": 5}})
     (found,) = shown(monkeypatch, tmp_path, published)
     assert (found.ours, found.verdict) == (None, "not attempted")
-    assert found.also["5 epochs"].reduced
+    assert found.also["5 epochs"].runs == ("a-0",)
 
 
 def test_what_stands_beside_may_be_another_figure_of_another_part(

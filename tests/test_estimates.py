@@ -24,7 +24,7 @@ def test_one_run_has_the_error_of_its_test_part(make_record):
     assert (found.low, found.high) == pytest.approx((75 - half, 75 + half))
     assert found.values == (75,)
     assert (found.n_test, found.runs, found.stale) == (40, ("a-1",), False)
-    assert (found.df, found.persons, found.reduced) == (inf, None, False)
+    assert (found.df, found.persons) == (inf, None)
 
 
 def test_seeds_add_their_spread_to_the_error_of_the_test_part(make_record):
@@ -102,12 +102,10 @@ def test_percent_is_a_hundred_times_the_fraction(make_record):
         assert getattr(percent, name) == pytest.approx(scaled)
 
 
-def test_one_stale_or_reduced_run_makes_the_estimate_so(make_record):
+def test_one_stale_run_makes_the_estimate_so(make_record):
     fresh, old = make_record("a-1"), make_record("a-2", seed=1)
     assert not estimate([fresh, old], "accuracy", "percent", stale={"b-1"}).stale
     assert estimate([fresh, old], "accuracy", "percent", stale={"a-2"}).stale
-    short = make_record("a-3", seed=2, profile="reduced")
-    assert estimate([fresh, short], "accuracy", "percent").reduced
 
 
 def test_nothing_is_estimated_without_runs_or_of_another_metric(make_record):

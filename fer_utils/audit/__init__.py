@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from fer_utils.audit.by_class import Column, accuracy_by_class, columns, share_of_draws
 from fer_utils.audit.cells import candidate_parts, figure
 from fer_utils.audit.counts import at_most, official_counts, total
-from fer_utils.audit.findings import Confidence, Finding, Kind, Outcome, Passed
+from fer_utils.audit.findings import Finding, Kind, Outcome, Passed
 from fer_utils.audit.gains import improvements
 from fer_utils.audit.matrices import confusion
-from fer_utils.audit.rows import Trio, accuracy_recall_precision, trios
+from fer_utils.audit.rows import accuracy_recall_precision, trios
 from fer_utils.audit.sizes import granularity, known_sizes
 from fer_utils.audit.text import all_above, classes_right, highest, same_number, same_result
 from fer_utils.manifests import (
@@ -39,25 +39,6 @@ from fer_utils.manifests import (
     SameNumber,
     Total,
 )
-
-__all__ = [
-    "Column",
-    "Confidence",
-    "Finding",
-    "Kind",
-    "Outcome",
-    "Passed",
-    "Trio",
-    "audit",
-    "candidate_parts",
-    "columns",
-    "figure",
-    "known_sizes",
-    "outcomes",
-    "share_of_draws",
-    "tally",
-    "trios",
-]
 
 _BY_CLAIM = {
     OfficialCounts: official_counts,

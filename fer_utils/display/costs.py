@@ -10,7 +10,7 @@ from IPython.display import HTML
 
 from fer_utils.comparison import Comparison, select
 from fer_utils.display.cells import table
-from fer_utils.display.trained import devices, training_seconds
+from fer_utils.display.trained import devices, kind, training_seconds
 from fer_utils.grid import READING, Run, still_open
 from fer_utils.manifests import load_published
 from fer_utils.records import KEPT, RunRecord
@@ -76,11 +76,14 @@ def _made(
     by_name = {run.run: run for run in recorded}
     sets = [(_named(named), [by_name[name] for name in names]) for names, named in answers.items()]
     left = by_name.keys() - {name for names in answers for name in names}
-    for kind in sorted({_kind([by_name[name]]) for name in left}):
-        rest = [run for name, run in by_name.items() if name in left and _kind([run]) == kind]
+    for its in sorted({kind(by_name[name]) for name in left}):
+        rest = [run for name, run in by_name.items() if name in left and kind(run) == its]
         labels = dict.fromkeys(base_name(run) for run in rest)
         sets.append((_shortened("No number, or not yet", list(labels)), rest))
-    return [{"Answers": told, "Kind": _kind(runs)} | _cost(runs, energy) for told, runs in sets]
+    return [
+        {"Answers": told, "Kind": ", ".join(sorted({*map(kind, runs)}))} | _cost(runs, energy)
+        for told, runs in sets
+    ]
 
 
 def _named(cells: Mapping[tuple[str, str], Sequence[str]]) -> str:
@@ -108,12 +111,6 @@ def _shortened(place: str, names: Sequence[str]) -> str:
         return escape(f"{place}: {'; '.join(names)}")
     told = f"{place}: {'; '.join(names[:NAMED])}; and {len(names) - NAMED} more"
     return f'<span title="{escape("; ".join(names))}">{escape(told)}</span>'
-
-
-def _kind(runs: Sequence[RunRecord]) -> str:
-    """Full, reduced or a contrast, as the legend of verdicts has these words."""
-    kinds = {"contrast" if "contrast" in run.parameters else run.profile for run in runs}
-    return ", ".join(sorted(kinds))
 
 
 def _expected(

@@ -42,14 +42,13 @@ def judged(subject: str, found: Comparison) -> str:
     )
 
 
-def kept_apart(found: Comparison, label: str = "subjects kept apart") -> str:
+def kept_apart(found: Comparison) -> str:
     """How much the people of the test part help when they are in training too; empty without runs.
 
     Args:
         found: with ours split by image.
-        label: of the same recipe with subjects kept apart, in `found.also`.
     """
-    other = found.also.get(label)
+    other = found.also.get("subjects kept apart")
     if found.ours is None or other is None:
         return ""
     scale = 100 if found.cell.unit == "fraction" else 1

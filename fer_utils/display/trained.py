@@ -17,9 +17,9 @@ from fer_utils.estimates import Estimate, estimate
 from fer_utils.records import RESULTS, RunRecord, read_probabilities
 
 
-def scores(run: RunRecord, part: str = "test") -> HTML:
+def scores(run: RunRecord) -> HTML:
     """Recall, precision and F1 of each expression, and the whole above, in percent."""
-    found = run.metrics[part]
+    found = run.metrics["test"]
 
     def percent(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.1f}"
@@ -412,6 +412,11 @@ def rules(found: Mapping[str, Estimate]) -> HTML | Markdown:
             for rule, ours in found.items()
         ]
     )
+
+
+def kind(run: RunRecord) -> str:
+    """Full, reduced or a contrast, as the legend of verdicts has these words."""
+    return "contrast" if "contrast" in run.parameters else run.profile
 
 
 def training_seconds(found: Sequence[RunRecord]) -> float:

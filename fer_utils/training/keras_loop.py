@@ -76,7 +76,7 @@ def fit(
     Args:
         model: compiled; its loss sees targets float32 (N, K).
         train: images to learn from; `targets` where the set has them, else one-hot labels.
-        val: images that choose the epoch, never the test part.
+        val: images that choose the epoch; the test part only where that is what is to be shown.
         epochs: how many in all, those of an earlier call included.
         batch_size: images a step.
         seed: of order, augmentation and dropout.
@@ -196,7 +196,11 @@ def settle(
 
 
 def one_hot(data: FaceDataset) -> np.ndarray:
-    """Targets float32 (N, K): the set's own distributions, or its labels as 0 and 1."""
+    """Targets float32 (N, K): the set's own distributions, or its labels as 0 and 1.
+
+    Raises:
+        ValueError: an image has neither.
+    """
     targets = getattr(data, "targets", None)
     if targets is not None:
         return targets
