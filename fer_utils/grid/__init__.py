@@ -18,11 +18,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from fer_utils.grid.asked import READING, Request, folds, make_run, merged, requests_of
-from fer_utils.grid.chapters import Chapter, has_chapter, read_chapter
+from fer_utils.grid.chapters import has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
 from fer_utils.grid.needs import preparations, resources, slow_here
 from fer_utils.grid.order import add_first, ordered, still_open, to_make, with_first
@@ -40,30 +38,6 @@ from fer_utils.manifests import load_published, published_papers
 from fer_utils.summary import Recorded
 from fer_utils.summary import recorded as recorded_runs
 
-__all__ = [
-    "READING",
-    "ROOT",
-    "SEEDS",
-    "Chapter",
-    "GridError",
-    "Preparation",
-    "Run",
-    "checked_data",
-    "chosen",
-    "data_key",
-    "done_file",
-    "is_to_run",
-    "narrowed",
-    "plan",
-    "preparations",
-    "prepared_file",
-    "read_chapter",
-    "resources",
-    "slow_here",
-    "smoke_runs",
-    "still_open",
-    "to_make",
-]
 SEEDS = (0, 1, 2)
 
 
