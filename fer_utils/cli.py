@@ -1,4 +1,4 @@
-"""The command line: `fer-utils data`, `fer-utils results`, `fer-utils audit`."""
+"""The command line: `fer-utils data`, `fer-utils runs`, `fer-utils results`, `fer-utils audit`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
     report.add_argument("--write", action="store_true", help="into results/data.json, for the book")
     report.set_defaults(run=_data_report)
+
+    runs = commands.add_parser("runs", help="recorded runs side by side, your own first of all")
+    runs.add_argument("folder", nargs="?", type=Path, help="of records (build/smoke/records)")
+    runs.set_defaults(run=_runs)
 
     results = commands.add_parser("results", help="published numbers beside reproduced ones")
     results.add_argument("--paper", help="one paper alone")
@@ -102,7 +106,8 @@ def markdown(found: Sequence[Comparison]) -> str:
             f"| {comparison.verdict} |"
         )
         lines += [
-            f"| | | *{label}* | | {_told(other, cell.unit)} | {len(other.runs)} | |"
+            f"| | | *{label}* | | {_told(other, cell.unit)} | {len(other.runs)} "
+            f"| {'stale ' if other.stale else ''}|"
             for label, other in comparison.beside.items()
         ]
     return "\n".join(lines)
@@ -166,6 +171,33 @@ def _data_report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _runs(options: argparse.Namespace) -> int:
+    from fer_utils.records import RESULTS
+    from fer_utils.summary import recorded
+
+    folder = options.folder or RESULTS.parent / "build" / "smoke" / "records"
+    papers = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    found = [run for paper in papers for run in recorded(paper, folder)]
+    if not found:
+        raise ValueError(f"{folder}: no record is here; run a chapter first")
+    rows = [
+        (
+            run.paper,
+            run.run,
+            run.profile,
+            run.epochs,
+            f"{100 * run.metrics['val']['accuracy']:.2f}",
+            f"{100 * run.metrics['test']['accuracy']:.2f}",
+            run.code.sha256[:8],
+            run.created[:16].replace("T", " "),
+        )
+        for run in sorted(found, key=lambda run: run.created)
+    ]
+    header = ("paper", "run", "profile", "epochs", "validation", "test", "code", "made (UTC)")
+    print(table(rows, header))
+    return 0
+
+
 def _results(options: argparse.Namespace) -> int:
     from fer_utils.comparison import compare
     from fer_utils.manifests import published_papers
@@ -210,7 +242,7 @@ def _results(options: argparse.Namespace) -> int:
                 "",
                 *_told(other, cell.unit).split(", "),
                 len(other.runs),
-                "",
+                "stale" if other.stale else "",
             )
             for label, other in comparison.beside.items()
         ]

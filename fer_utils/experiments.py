@@ -73,10 +73,14 @@ def load_parts(
         options: for `datasets.load`.
 
     Raises:
-        ParameterError: a fold that the protocol does not have.
+        ParameterError: a fold that the protocol does not have, or official parts that are none.
         DataError: the data are absent or not what they should be.
     """
     data = load_data(dataset, root, **options)
+    if protocol == "official" and data.split is None:
+        raise ParameterError(
+            f"protocol = 'official': {dataset} has no official parts; take another protocol."
+        )
     if protocol == "official":
         found = [splits.official(data)]
     elif protocol == "stratified":
@@ -336,7 +340,9 @@ def profile_of(
     if found == "trial" and asked == "reduced":
         found = "reduced"
     if asked not in (None, found):
-        raise ParameterError(f"profile = {asked!r}: with these parameters it is a {found} run.")
+        ways = "leave profile out" + (", or ask for reduced" if found == "trial" else "")
+        told = f"profile = {asked!r}: with these parameters it is a {found} run; {ways}."
+        raise ParameterError(told)
     return found
 
 
@@ -515,7 +521,7 @@ def plan(
         as_published: whether all else that was chosen is as in the paper.
 
     Raises:
-        ParameterError: see `profile_of`.
+        ParameterError: see `profile_of`; or a record that would not be kept in `records_dir`.
     """
     dataset = chosen.dataset or (next(iter(paper)) if chosen.profile == "full" else "synthetic")
     protocol = getattr(chosen, "protocol", None) or (protocols or {}).get(dataset, "official")
@@ -527,6 +533,11 @@ def plan(
     same_length = epochs in (usual[0], *lengths) and batch_size == usual[1]
     published = as_published and dataset in paper and same_length
     profile = profile_of(dataset, published, chosen.profile)
+    if chosen.records_dir and not records.takes(chosen.records_dir, profile):
+        raise ParameterError(
+            f"records_dir = {chosen.records_dir!r}: takes full and reduced runs, and this is a "
+            f"{profile} run; leave records_dir out."
+        )
     return Plan(chosen, dataset, protocol, fold, epochs, batch_size, profile)
 
 

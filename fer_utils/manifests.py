@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -805,8 +806,10 @@ def _checked(path: Path, model: type[_Model]) -> Any:
         DataError: no such file, no YAML, a key given twice, or a rule of the model is broken.
     """
     require_file(path)
+    read = None
     try:
-        return model.model_validate(_yaml(path))
+        read = _yaml(path)
+        return model.model_validate(read)
     except DataError:
         raise
     except yaml.YAMLError as error:
@@ -814,12 +817,29 @@ def _checked(path: Path, model: type[_Model]) -> Any:
     except ValidationError as error:
         told = [
             # A rule on the whole file has no place in it.
-            ": ".join(filter(None, [".".join(map(str, problem["loc"])), problem["msg"]]))
+            ": ".join(filter(None, [_place(read, problem["loc"]), _broken(problem)]))
             for problem in error.errors()
         ]
         raise DataError(path, "; ".join(told)) from None
     except ValueError as error:
         raise DataError(path, str(error)) from None
+
+
+def _place(told: Any, steps: Sequence[str | int]) -> str:
+    """Where something is in a file; of a list's items, those that have an id are called by it."""
+    words = []
+    for step in steps:
+        try:
+            told = told[step]
+        except (LookupError, TypeError):
+            told = None
+        words.append(told.get("id", step) if isinstance(told, dict) else step)
+    return ".".join(map(str, words))
+
+
+def _broken(problem: dict) -> str:
+    """The rule that is broken, in words; another field than the model has is most often a slip."""
+    return "no such field" if problem["type"] == "extra_forbidden" else problem["msg"]
 
 
 # libyaml's parser where PyYAML has it: seven times as fast.

@@ -74,7 +74,7 @@ class PageParameters(BaseModel):
 
     profile: Profile | None = Field(
         None,
-        description="smoke, trial, reduced or full; left out: what the other parameters amount to",
+        description="left out: what the other parameters amount to",
     )
     output_dir: str | None = Field(
         str(RESULTS.parent / "build" / "smoke"),
@@ -173,7 +173,9 @@ def _sentences(error: ValidationError) -> list[str]:
             sentences.append(f"{name}: no such parameter.")
             continue
         first, *rest = [problem["msg"].removeprefix("Value error, ") for problem in problems]
-        told = " or ".join([first, *(other.removeprefix("Input should be ") for other in rest)])
+        rest = [other.removeprefix("Input should be ") for other in rest]
+        rest = [f"a number {o}" if o.startswith(("less", "greater")) else o for o in rest]
+        told = " or ".join([first, *rest])
         sentences.append(f"{name} = {problems[0]['input']!r}: {told[0].lower()}{told[1:]}.")
     return sentences
 

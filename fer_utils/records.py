@@ -138,6 +138,11 @@ def array_hash(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def takes(folder: str | Path, profile: Profile) -> bool:
+    """Whether records of such runs belong into a folder: in `RESULTS` they are full or reduced."""
+    return profile in KEPT or not Path(folder).resolve().is_relative_to(RESULTS.resolve())
+
+
 def write(
     record: RunRecord, probabilities: np.ndarray | None, labels: np.ndarray | None, folder: Path
 ) -> Path:
@@ -161,7 +166,7 @@ def write(
             metrics exists.
     """
     folder = Path(folder)
-    if record.profile not in KEPT and folder.resolve().is_relative_to(RESULTS.resolve()):
+    if not takes(folder, record.profile):
         raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
     path = folder / record.paper / f"{record.run}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

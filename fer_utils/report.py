@@ -200,11 +200,12 @@ def code(paper: PublishedPaper) -> Markdown:
     chapter = read_chapter(paper.paper)
     named = [f"`{name.removeprefix('fer_utils.')}`" for name in chapter.entry_points]
     functions = ", ".join(named) or "all of the package"
+    details = f"{len(paper.open)} detail{'' if len(paper.open) == 1 else 's'}"
     return Markdown(
         f"Rebuilt in {paper.framework} from the text: the network in "
         f"`fer_utils/models/{paper.paper}.py`, the recipe in `notebooks/{paper.paper}.ipynb`. The "
         f"numbers come from {functions}; the hash of that code begins `{chapter.code[:8]}`. The "
-        f"text leaves {len(paper.open)} details open, each with our choice in the chapter."
+        f"text leaves {details} open, each with our choice in the chapter."
     )
 
 

@@ -80,6 +80,37 @@ def test_results_shows_what_was_reproduced_and_what_was_not_attempted(results, c
     assert any("1,228,800" in line and line.endswith("reproduced") for line in lines)
 
 
+def test_what_stands_beside_a_result_says_when_its_code_is_another(results, capsys, make_record):
+    cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
+    ((label, beside),) = cell.also.items()
+    records.write(make_record("b-0", stale=True, **beside), None, None, results)
+    for form in ([], ["--markdown"]):
+        assert main(["results", "--paper", PAPER, *form]) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if label in line)
+        assert line.rstrip(" |").endswith("stale")
+
+
+def test_runs_of_a_folder_are_listed_in_the_order_they_were_made(tmp_path, capsys, make_record):
+    for name, correct, made in (("a-0", 30, "2026-02"), ("b-0", 20, "2026-01")):
+        record = make_record(name, correct=correct, epochs=2)
+        record = record.model_copy(update={"created": f"{made}-01T10:20:30+00:00"})
+        records.write(record, None, None, tmp_path)
+    assert main(["runs", str(tmp_path)]) == 0
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines()[2:])
+    assert first[:2] == [PAPER, "b-0"]
+    assert second[1:6] == ["a-0", "full", "2", "75.00", "75.00"]
+    assert second[6] == record.code.sha256[:8]
+    assert second[-2:] == ["2026-02-01", "10:20"]
+
+
+def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):
+    assert main(["runs", str(tmp_path)]) == 1
+    assert (
+        capsys.readouterr().err
+        == f"fer-utils: {tmp_path}: no record is here; run a chapter first\n"
+    )
+
+
 def test_results_as_json_has_every_cell_with_its_verdict(results, capsys, make_record):
     cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
     records.write(make_record("a-0", correct=30, n=40, **cell.select), None, None, results)

@@ -502,6 +502,16 @@ def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
     ]
 
 
+def test_what_stands_beside_a_result_says_when_its_code_is_another():
+    paper = load_published("nouisser2023")
+    (cell,) = (cell for cell in paper.cells if cell.id == "table4-ours")
+    beside = {"now": OURS, "before": replace(OURS, stale=True)}
+    found = Comparison(paper.paper, "Table 4", cell, None, "not attempted", "made", beside)
+    now, before = re.findall(r"<tr>(?:(?!<tr>).)*<em>.*?</tr>", display.verdicts([found]).data)
+    assert 'data-verdict="stale"' not in now
+    assert 'data-verdict="stale"' in before
+
+
 def test_the_only_result_of_a_paper_without_runs_keeps_what_was_measured_beside_it():
     paper = load_published("nouisser2023")
     cells = {cell.id: (table.id, cell) for table in paper.tables for cell in table.cells}
@@ -1003,6 +1013,14 @@ def test_what_all_runs_share_stands_above_them(make_record):
     shown = display.runs(runs, ["rate", "padding"]).data
     assert "<caption>padding: 4</caption>" in shown
     assert re.findall(r"<th [^>]*>(\w+)", shown)[:2] == ["rate", "Seed"]
+
+
+def test_the_commit_of_a_run_says_whether_files_had_changed_since(make_record):
+    told = {"history": {"loss": [1]}, "timings": {"training": 60}}
+    code = make_record().code
+    codes = [code.model_copy(update={"commit": "0123456789", "modified": m}) for m in (False, True)]
+    runs = [make_record(seed=n).model_copy(update=told | {"code": c}) for n, c in enumerate(codes)]
+    assert re.findall(r">(0123456\+?)<", display.runs(runs, []).data) == ["0123456", "0123456+"]
 
 
 def test_runs_that_the_named_parameters_do_not_tell_apart_name_what_does(make_record):

@@ -460,6 +460,11 @@ def test_a_fold_that_a_protocol_does_not_have_is_refused_with_those_it_has(
         parts(root, "ck48", protocol, fold=fold)
 
 
+def test_official_parts_that_a_set_has_not_are_a_wrong_parameter(root):
+    with pytest.raises(ParameterError, match="protocol = 'official': ck48 has no official parts"):
+        parts(root, "ck48", "official")
+
+
 def test_data_that_are_absent_are_told_as_such(tmp_path):
     with pytest.raises(DataMissing):
         load_parts("jaffe", "leave_one_subject_out", seed=0, fold=0, root=tmp_path)
@@ -513,6 +518,17 @@ def test_what_is_not_told_is_the_papers_own():
 )
 def test_a_run_is_full_only_with_the_papers_own_settings(told, profile):
     assert planned(**{"dataset": "fer2013", **told}).profile == profile
+
+
+def test_a_run_whose_record_would_not_be_kept_stops_before_it_is_trained():
+    results = str(records.RESULTS)
+    with pytest.raises(
+        ParameterError, match="takes full and reduced runs, and this is a trial run"
+    ):
+        planned(dataset="fer2013", epochs=2, records_dir=results)
+    for told in ({"epochs": 20}, {"epochs": 2, "profile": "reduced"}):
+        assert planned(dataset="fer2013", records_dir=results, **told).profile in records.KEPT
+    assert planned(records_dir="elsewhere").profile == "smoke"
 
 
 def test_settings_name_every_choice_and_the_number_of_drawn_faces():

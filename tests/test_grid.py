@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from fer_utils import grid, provenance, records
+from fer_utils.grid.asked import Request
 from fer_utils.manifests import Speed, load_published, published_papers
 from fer_utils.summary import Recorded
 from fer_utils.training import torch_loop
@@ -88,6 +90,16 @@ def test_every_entry_that_names_a_data_set_is_asked_for_by_a_run():
                 all({**defaults, **run.fields}.get(key) == value for key, value in chosen.items())
                 for run in runs
             ), (paper, fields)
+
+
+def test_a_published_entry_with_a_parameter_that_its_chapter_lacks_is_refused(monkeypatch):
+    """Else the runs would be made and could answer nothing."""
+    fields = {"dataset": "fer2013", "convolutoin": "normal"}
+    asked = [Request(PAPER, fields, 1, ["Table II: Our model, Fer2013, another"])]
+    monkeypatch.setattr("fer_utils.grid.requests_of", lambda paper, table: asked)
+    told = "another: its chapter has no parameter 'convolutoin'; did you mean 'convolution'?"
+    with pytest.raises(grid.GridError, match=re.escape(told)):
+        plan()
 
 
 def test_one_run_answers_every_cell_that_it_can():

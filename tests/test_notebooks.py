@@ -63,7 +63,7 @@ WRONG = {
     ),
     "wang2023": (
         {"learning_rate": 2},
-        "learning_rate = 2: input should be 'schedule' or less than or equal to 1.",
+        "learning_rate = 2: input should be 'schedule' or a number less than or equal to 1.",
         "learning_rate: schedule or number above 0 at most 1",
     ),
     "yengikand2023": (

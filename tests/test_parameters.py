@@ -111,8 +111,8 @@ def told(given: dict) -> tuple[list[str], dict[str, str]]:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"rate": 2}, "rate = 2: input should be 'schedule' or less than or equal to 1."),
-        ({"rate": 0}, "rate = 0: input should be 'schedule' or greater than 0."),
+        ({"rate": 2}, "rate = 2: input should be 'schedule' or a number less than or equal to 1."),
+        ({"rate": 0}, "rate = 0: input should be 'schedule' or a number greater than 0."),
         (
             {"rate": "fast"},
             "rate = 'fast': input should be 'schedule' or a valid number, unable to parse string "

@@ -37,6 +37,8 @@ def test_the_table_of_claims_shows_all_with_the_cells_behind_them(judged):
 def test_the_discussion_is_the_published_files(name):
     told = report.discussion(name).data
     written = load_published(name).report
+    if written is None:
+        pytest.skip("it is not written yet")
     assert told.split("\n\n") == [
         f"**What was easy.** {written.easy}",
         f"**What was hard.** {written.hard}",
@@ -219,9 +221,10 @@ def test_lines_of_one_name_tell_in_what_they_differ(make_record):
 
 @pytest.mark.parametrize("name", published_papers())
 def test_no_two_lines_of_recorded_runs_read_alike(name):
-    rows = re.findall(r"<tr>(.*?)</tr>", report.runs(records.read_all(name)).data)
+    recorded = records.read_all(name)
+    rows = re.findall(r"<tr>(.*?)</tr>", report.runs(recorded).data)
     told = [tuple(re.findall(r"<td[^>]*>(.*?)</td>", row)[:4]) for row in rows[1:]]
-    assert len(set(told)) == len(told) > 1
+    assert len(set(told)) == len(told) >= bool(recorded)
 
 
 def test_epochs_that_runs_share_count_once_in_the_sum(make_record):
@@ -272,9 +275,12 @@ def compute_of(name: str) -> str:
 def test_chapter_and_report_tell_the_same_runs_and_hours(name, monkeypatch):
     monkeypatch.setattr(report, "duration", lambda seconds: f"{seconds / 3600:.1f} hours")
     recorded = records.latest(records.read_all(name))
+    if not recorded:
+        pytest.skip("no run is recorded yet")
     told = re.search(r"all (\d+) ([\d.]+) hours", words(report.runs(recorded)))
     count, hours = told.groups()
-    assert f" {count} recorded runs, {hours} hours of training" in compute_of(name)
+    runs = "runs" if len(recorded) > 1 else "run"
+    assert f" {count} recorded {runs}, {hours} hours of training" in compute_of(name)
 
 
 # ---- what was used, and how a result is read ----------------------------------------------------

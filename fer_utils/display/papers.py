@@ -148,7 +148,7 @@ def _lines(found: Comparison) -> list[dict[str, object]]:
             "Published": "",
             "Ours": interval(other, cell.unit),
             "Runs": len(other.runs),
-            "Verdict": "",
+            "Verdict": badge("stale") if other.stale else "",
         }
         for label, other in found.beside.items()
     ]

@@ -61,12 +61,17 @@ def runs(found: Sequence[RunRecord], fields: Sequence[str]) -> HTML | Markdown:
                 "Validation": f"{100 * run.metrics['val']['accuracy']:.2f}",
                 "Test": f"{100 * run.metrics['test']['accuracy']:.2f}",
                 "Minutes": f"{run.timings['training'] / 60:.1f}",
-                "Code": run.code.commit[:7] if run.code.commit else "",
+                "Code": _commit(run),
             }
             for run in found
         ],
         "; ".join(shared),
     )
+
+
+def _commit(run: RunRecord) -> str:
+    """Seven digits, and a plus where files had been changed since."""
+    return f"{run.code.commit[:7]}{'+' if run.code.modified else ''}" if run.code.commit else ""
 
 
 def _told_and_shared(

@@ -19,7 +19,15 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fer_utils.grid.asked import READING, Request, folds, make_run, merged, requests_of
+from fer_utils.grid.asked import (
+    READING,
+    Request,
+    folds,
+    make_run,
+    merged,
+    refuse_unknown,
+    requests_of,
+)
 from fer_utils.grid.chapters import has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
 from fer_utils.grid.needs import preparations, resources, slow_here
@@ -64,7 +72,8 @@ def plan(
         by seed in each. A run comes after the one it starts from.
 
     Raises:
-        GridError: a paper, a table or the beginning of a name that does not exist.
+        GridError: a paper, a table or the beginning of a name that does not exist, or a published
+            entry that names a parameter which its chapter does not have.
     """
     names = list(papers or [name for name in published_papers() if has_chapter(name)])
     for name in names:
@@ -77,6 +86,8 @@ def plan(
     if table and not requests:
         tables = {found.id for name in names for found in load_published(name).tables}
         raise GridError(f"TABLE={table}: one of {', '.join(sorted(tables))}, a cell's id or open")
+    for request in requests:
+        refuse_unknown(request, read_chapter(request.paper))
     if recorded is None:
         recorded = [run for name in names for run in recorded_runs(name)]
     there = Records(recorded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -54,6 +55,19 @@ def requests_of(paper: PublishedPaper, table: str | None) -> list[Request]:
             for label, fields in detail.other.items():
                 ask(fields, 2, f"open: {detail.detail}: {label}")
     return found
+
+
+def refuse_unknown(request: Request, chapter: Chapter) -> None:
+    """No record could ever answer a request for a parameter that its chapter does not have.
+
+    Raises:
+        GridError: which parameter, and what asks for it.
+    """
+    known = {"protocol", *chapter.parameters, *records.APART}
+    for name in request.fields.keys() - known:
+        told = f"{request.paper}, {request.answers[0]}: its chapter has no parameter {name!r}"
+        near = difflib.get_close_matches(name, known, n=1)
+        raise GridError(told + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def merged(requests: list[Request]) -> list[Request]:
