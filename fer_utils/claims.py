@@ -1,8 +1,7 @@
 """Whether what a paper says of its own numbers holds: on our runs, or by arithmetic.
 
-A claim is an entry of `claims` in data_manifests/published. One that orders results, or says how
-many expressions are recognised, is judged on our runs; any other, on the printed numbers alone, by
-the audit.
+A claim is an entry of `claims` in data_manifests/published. One of a kind in `_on_runs` is judged
+on our runs; any other, on the printed numbers alone, by the audit.
 """
 
 from __future__ import annotations

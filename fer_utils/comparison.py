@@ -40,7 +40,7 @@ class Comparison:
         paper, table: where the cell stands.
         cell: as published.
         ours: None where there is nothing to compare with.
-        verdict: None for cells that are not the paper's own result.
+        verdict: None for cells without a margin, unless they are not comparable.
         reason: the verdict in one sentence.
         also: the same quantity under other protocols or models, without a verdict.
         p_value: of the equivalence test, the larger of its two one-sided tests; None without one.

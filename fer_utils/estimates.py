@@ -97,7 +97,7 @@ def estimate(
         metric: one of `METRICS`.
         unit: "percent" or "fraction".
         expression: whose recall.
-        part: "test" or "val".
+        part: of the record's metrics, such as "test", "val" or "test_majority".
         stale: names of runs whose code or data have changed, see `records.stale`.
 
     Raises:

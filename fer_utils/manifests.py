@@ -701,7 +701,7 @@ class PublishedPaper(_Model):
     report: Discussion | None = Field(
         None, description="what was easy, what was hard, what we believe; None: not written yet"
     )
-    runs: RunNeeds = Field(RunNeeds(), description="what our runs of it need; most need nothing")
+    runs: RunNeeds = Field(RunNeeds(), description="what our runs of it need, if anything")
 
     @property
     def cells(self) -> tuple[PublishedCell, ...]:

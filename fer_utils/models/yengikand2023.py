@@ -21,7 +21,7 @@ Convolution = Literal["depthwise", "spatial", "normal"]
 
 # OPEN: the paper gives no widths. One width per resolution, doubled where pooling halves it.
 WIDTHS = (32, 64, 128)
-ATTENTION_UNITS = 64  # OPEN
+ATTENTION_UNITS = 64  # OPEN: the attentions without a size
 PERCEPTRON_UNITS = 128  # OPEN: "multilayer perceptron" without a size
 
 # The network's forms by name, as arguments of `build`, and the weights of each, trained and not,
@@ -118,7 +118,7 @@ def _tokens(x, name: str):
 
 
 def compile_model(model: keras.Model, learning_rate: float = 0.001) -> keras.Model:
-    """Adam and cross-entropy over softmax, section V.B; returns the same model.
+    """Adam (section V.B) and, OPEN, cross-entropy over softmax; returns the same model.
 
     XLA is off: on a CPU it halves the speed of these small convolutions (measured).
     """
