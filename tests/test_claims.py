@@ -638,6 +638,10 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
 
 
 def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
+    note = " ".join(load_published("nouisser2023").headline_note.split())
+    assert note.startswith("No run has its ImageNet weights")
+    assert "Ours below start from scratch" in note
+    assert {run.parameters["weights"] for run in records.read_all("nouisser2023")} == {"none"}
     believe = " ".join(load_published("nouisser2023").report.believe.split())
     assert "in each of three seeds a lower accuracy than in the one run without" in believe
     every = comparison.select(records.read_all("nouisser2023"), {}, records.KEPT)
