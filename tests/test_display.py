@@ -512,6 +512,20 @@ def test_what_stands_beside_a_result_says_when_its_code_is_another():
     assert 'data-verdict="stale"' in before
 
 
+def test_what_stands_beside_a_result_reaches_to_its_number():
+    """No verdict and no printed number stand on its line: its words have their place."""
+    found = Comparison("p", "Table 1", CELL, OURS, "reproduced", "made", {"by subject": OURS})
+    html = display.verdicts([found]).data
+    head, across, own, beside = re.findall(r"<tr>(.*?)</tr>", html)
+    spans = [
+        [int(wide or 1) for wide in re.findall(r'<t[dh](?: colspan="(\d)")?[^>]*>', line)]
+        for line in (head, across, own, beside)
+    ]
+    assert spans == [[1] * 5, [5], [1] * 5, [3, 1, 1]]
+    assert re.search(r"<th[^>]*>Table 1</th>", across)
+    assert re.search(r'<td colspan="3"[^>]*><em>by subject</em></td>', beside)
+
+
 def test_the_only_result_of_a_paper_without_runs_keeps_what_was_measured_beside_it():
     paper = load_published("nouisser2023")
     cells = {cell.id: (table.id, cell) for table in paper.tables for cell in table.cells}

@@ -11,26 +11,34 @@ from IPython.display import HTML, Markdown
 from fer_utils.estimates import Estimate
 
 NO_RUN = "No run is recorded."
+JOINED = object()  # in place of a cell that the one left of it reaches across
 
 
-def table(rows: Sequence[dict | str], caption: str = "") -> HTML:
+def table(rows: Sequence[dict | str], caption: str = "", name: str = "") -> HTML:
     """A table; columns of numbers stand right, words left.
 
     Args:
-        rows: with the same keys, the header; values are numbers, text or HTML of this module. Text
-            in place of a row stands above those that follow, across all columns.
+        rows: with the same keys, the header; values are numbers, text or HTML of this module, or
+            `JOINED`. Text in place of a row stands above those that follow, across all columns.
         caption: above the table.
+        name: its class in the style sheet, where it has a style of its own.
     """
     cells = [row for row in rows if not isinstance(row, str)]
     names = list(cells[0]) if cells else []
     sides = ["right" if all(_is_number(row[name]) for row in cells) else "left" for name in names]
 
     def line(kind: str, values: Sequence) -> str:
-        cells = "".join(
-            f'<{kind} style="text-align: {side}">{"" if value is None else value}</{kind}>'
-            for value, side in zip(values, sides, strict=True)
-        )
-        return f"<tr>{cells}</tr>"
+        cells = []
+        for value, side in zip(values, sides, strict=True):
+            if value is JOINED:
+                cells[-1][-1] += 1
+            else:
+                cells.append(["" if value is None else value, side, 1])
+        told = ""
+        for value, side, columns in cells:
+            wide = f' colspan="{columns}"' if columns > 1 else ""
+            told += f'<{kind}{wide} style="text-align: {side}">{value}</{kind}>'
+        return f"<tr>{told}</tr>"
 
     def across(text: str) -> str:
         return f'<tr><th colspan="{len(names)}" scope="colgroup">{text}</th></tr>'
@@ -41,12 +49,14 @@ def table(rows: Sequence[dict | str], caption: str = "") -> HTML:
     )
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
     head = f"<thead>{line('th', names)}</thead>"
-    return HTML(f'<table class="dataframe">{told}{head}<tbody>{body}</tbody></table>')
+    named = f"dataframe {name}".strip()
+    return HTML(f'<table class="{named}">{told}{head}<tbody>{body}</tbody></table>')
 
 
 def _is_number(value: object) -> bool:
     """Whether a cell is a number, or an interval or a sign that stands for one."""
-    text = re.sub(r"<[^>]*>|\bto\b|[-–+±().,%\s]", "", "" if value is None else str(value))
+    told = "" if value is None or value is JOINED else str(value)
+    text = re.sub(r"<[^>]*>|\bto\b|[-–+±().,%\s]", "", told)
     return not text or text.isdigit()
 
 

@@ -15,7 +15,7 @@ from fer_utils import differences
 from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select, within_rounding
-from fer_utils.display.cells import badge, interval, table
+from fer_utils.display.cells import JOINED, badge, interval, table
 from fer_utils.estimates import Estimate, estimate
 from fer_utils.manifests import (
     Improvement,
@@ -47,7 +47,8 @@ def verdicts(
     def place(found: Comparison) -> tuple[bool, bool]:
         return found.verdict is None, found.cell.metric == "multiplications"
 
-    rows = []
+    rows: list[dict | str] = []
+    above = None
     for found in sorted(comparisons, key=place):
         if tables is not None and found.table not in tables:
             continue
@@ -55,8 +56,10 @@ def verdicts(
             continue
         if found.verdict is None and not (cited and found.cell.kind == "cited"):
             continue
+        if found.table != above:
+            rows.append(escape(above := found.table))
         rows += _lines(found)
-    return table(rows)
+    return table(rows, name="verdicts")
 
 
 def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
@@ -86,16 +89,15 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
                 badge(verdict) for verdict in dict.fromkeys(found.verdict for found in waiting)
             )
             told = escape(_printed([found.cell for found in waiting]))
-            lines.append({"Result": told, "Published": "", "Ours": "–", "Verdict": badges})
-        # The verdict beside the result: on a narrow screen the numbers are a swipe away.
+            lines.append({"Result": told, "Verdict": badges, "Published": "", "Ours": "–"})
         columns = ("Result", "Verdict", "Published", "Ours")
         link = f'<strong><a href="{reports}{paper}.html">{paper}</a></strong>'
         note = load_published(paper).headline_note
         rows.append(f"{link}<br><small>{escape(note)}</small>" if note else link)
         rows += [{name: line[name] for name in columns} for line in lines]
     # On a page of prose, too, it looks as what a cell of code puts out.
-    inside = f'<div class="output text_html">{table(rows).data}</div>'
-    return HTML(f'<div class="cell_output headlines">{inside}</div>')
+    inside = f'<div class="output text_html">{table(rows, name="verdicts").data}</div>'
+    return HTML(f'<div class="cell_output">{inside}</div>')
 
 
 def _printed(cells: Sequence[PublishedCell]) -> str:
@@ -133,22 +135,21 @@ def _lines(found: Comparison) -> list[dict[str, object]]:
     cell, ours = found.cell, found.ours
     margin = f" ± {cell.margin:g}".replace(" ", "\N{NO-BREAK SPACE}") if cell.margin else ""
     published = escape(cell.printed) + margin
+    # The verdict beside the result: on a narrow screen the numbers are a swipe away.
     first = {
-        "Table": escape(found.table),
         "Result": escape(found.result),
+        "Verdict": badge(found.verdict),
         "Published": published,
         "Ours": interval(ours, cell.unit) if found.verdict else "",
         "Runs": len(ours.runs) if ours and ours.runs else "",
-        "Verdict": badge(found.verdict),
     }
     return [first] + [
         {
-            "Table": "",
-            "Result": f"<em>{escape(label)}</em>",
-            "Published": "",
+            "Result": f"<em>{escape(label)}</em>" + (f" {badge('stale')}" if other.stale else ""),
+            "Verdict": JOINED,
+            "Published": JOINED,
             "Ours": interval(other, cell.unit),
             "Runs": len(other.runs),
-            "Verdict": badge("stale") if other.stale else "",
         }
         for label, other in found.beside.items()
     ]
