@@ -44,6 +44,11 @@ def test_settled_averages_are_those_of_the_images_and_no_weight_moves():
     keras_loop.settle(model, images[:7], batch_size=16, left=0.5)  # batches longer than the images
 
 
+def test_a_network_without_batch_normalization_has_nothing_to_settle():
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten()])
+    keras_loop.settle(model, np.zeros((3, 4, 4, 1), np.uint8))
+
+
 THREADS = """
 import tensorflow
 from fer_utils.training import keras_loop

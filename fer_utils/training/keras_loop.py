@@ -177,7 +177,8 @@ def settle(
     a share of momentum ** steps. Passes in training mode move them on.
 
     Args:
-        model: without dropout before a batch normalization, whose averages it would disturb.
+        model: without dropout before a batch normalization, whose averages it would disturb; one
+            without batch normalization stays as it is.
         images: uint8 (N, H, W, 1), those that it was trained on.
         batch_size: images a step.
         left: the share of the averages so far that may remain.
@@ -185,11 +186,10 @@ def settle(
     Source:
         wu2021, section 3, who average over batches instead.
     """
-    momentum = max(
-        layer.momentum
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    )
+    layers = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    if not layers:
+        return
+    momentum = max(layer.momentum for layer in layers)
     for step in range(math.ceil(math.log(left) / math.log(momentum))):
         rows = np.arange(step * batch_size, (step + 1) * batch_size) % len(images)
         model(images[rows].astype(np.float32), training=True)
