@@ -17,13 +17,14 @@ import numpy as np
 from fer_utils import audit, comparison, differences
 from fer_utils.comparison import Comparison, Verdict
 from fer_utils.differences import Difference
-from fer_utils.estimates import Estimate, binomial_error, estimate
+from fer_utils.estimates import Estimate, binomial_error, errors_taken_for, estimate
 from fer_utils.manifests import (
     AllAbove,
     Balance,
     Because,
     BetterRecognised,
     Claim,
+    Confused,
     Highest,
     Improvement,
     LaterEpochs,
@@ -82,8 +83,12 @@ def judge(
     Args:
         paper: as published.
         compared: all of its cells.
-        recorded: its records; without them no difference is of the same images.
+        recorded: its records; without them no difference is of the same images, and claims that
+            read runs themselves are not attempted.
         folder: where the records' probabilities are.
+
+    Raises:
+        RecordError: probabilities are not beside their record.
     """
     cells = {found.cell.id: found for found in compared}
     known = Known({run.run: run for run in recorded}, folder)
@@ -124,6 +129,8 @@ def _on_runs(
             return _untold(own) or _all_above(own, claim.number)
         case BetterRecognised():
             return _untold(own) or _by_protocol(own[0], known, partial(_recalls, claim))
+        case Confused():
+            return _untold(own) or _by_protocol(own[0], known, partial(_confusions, claim))
         case LaterEpochs():
             return _untold(own) or _by_protocol(own[0], known, partial(_curves, claim))
         case Balance():
@@ -332,13 +339,7 @@ def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdic
     """Whether some expressions are recognised better than others."""
     if not runs:
         return "not attempted", "The runs are not at hand."
-    accuracy = estimate(runs, "accuracy", "percent")
-    # Frames of one person stand or fall together: as much as they widen the accuracy's interval.
-    # Where no people are known there is nothing to add: a recall has its own spread of seeds.
-    wider = 1.0
-    if accuracy.persons:
-        drawn = 100 * binomial_error(accuracy.mean / 100, accuracy.n_test)
-        wider = max(1.0, accuracy.standard_error / drawn)
+    wider = _wider_for_people(runs)
     recall = {
         expression: _wider(estimate(runs, "recall", "percent", expression=expression), wider)
         for expression in (*claim.better, *claim.worse)
@@ -354,6 +355,45 @@ def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdic
         f"The lowest recall of ours is that of {lowest}, {recall[lowest].mean:.1f} %. "
         f"{_capital(told)}"
     )
+
+
+def _confusions(claim: Confused, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
+    """Whether expressions are taken for those named more often than for any others.
+
+    What is not recognised is taken for one of K - 1 expressions: if all alike, for those named in
+    their number's share of them.
+    """
+    if not runs:
+        return "not attempted", "The runs are not at hand."
+    wider, by_chance = _wider_for_people(runs), len(runs[0].data.classes) - 1
+    found, told = [], []
+    for expression, others in claim.taken_for.items():
+        listed = " or ".join(others)
+        share = errors_taken_for(runs, expression, others)
+        if share is None:
+            return "inconclusive", f"No run of ours mistakes an image of {expression}."
+        chance = 100 * len(others) / by_chance
+        even = Estimate(chance, chance, chance, (chance,), 0)
+        points = differences.of_estimates(even, _wider(share, wider))
+        ends = {"low": max(points.low, -chance), "high": min(points.high, 100 - chance)}
+        points = replace(points, **ends)  # a share of few errors reaches to both ends
+        found.append(_Minus(points, f"{expression} for {listed}, minus {chance:.1f} %"))
+        told.append(f"{share.mean:.1f} % of our errors on {expression} are taken for {listed}")
+    verdict, nearest = _outcome(found)
+    return verdict, f"{'; '.join(told)}. {_capital(nearest)}"
+
+
+def _wider_for_people(runs: Sequence[RunRecord]) -> float:
+    """How many times as wide an interval is if people are drawn, as it is of the accuracy.
+
+    Frames of one person stand or fall together. Where no people are known there is nothing to add:
+    a share has its own spread of seeds.
+    """
+    accuracy = estimate(runs, "accuracy", "percent")
+    if not accuracy.persons:
+        return 1.0
+    drawn = 100 * binomial_error(accuracy.mean / 100, accuracy.n_test)
+    return max(1.0, accuracy.standard_error / drawn)
 
 
 def _wider(found: Estimate, times: float) -> Estimate:
@@ -491,7 +531,7 @@ def _is_about(outcome: audit.Outcome, claim: Claim) -> bool:
 
 def _silent(claim: Claim) -> bool:
     """Whether no printed number can tell of a claim, so that nothing is to be said of them."""
-    return isinstance(claim, BetterRecognised | LaterEpochs | Balance | Because)
+    return isinstance(claim, BetterRecognised | Confused | LaterEpochs | Balance | Because)
 
 
 def place(found: Comparison) -> str:

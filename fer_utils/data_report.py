@@ -89,10 +89,29 @@ class LabelNoise(_Part):
 
     images: int
     agree: int = Field(description="the label is the taggers' first choice")
-    no_expression: int = Field(description='most taggers said "unknown" or "not a face"')
+    no_expression: int = Field(description='the first choice is "unknown" or "not a face"')
     labels: tuple[str, ...]
     votes: tuple[str, ...]
     matrix: list[list[int]] = Field(description="images: FER2013's label by first choice")
+
+
+class TiedPart(_Part):
+    """A part of FER+: what the votes of its images say, of those with one for an expression."""
+
+    part: str
+    images: int
+    tied: int = Field(description="several expressions share the most votes")
+    neutral: int = Field(description="of the tied ones, labelled neutral")
+    no_expression: int = Field(description='"unknown" or "not a face" has more votes than any')
+
+
+class Ties(_Part):
+    """Images of FER+ whose most votes several expressions share; one of them is the label."""
+
+    sha256: str = Field(description="of images and labels of the whole set, as a run takes them")
+    parts: tuple[TiedPart, ...]
+    test: tuple[int, ...] = Field(description="positions of tied images in the test part")
+    leaders: tuple[tuple[int, ...], ...] = Field(description="the expressions that share, of each")
 
 
 class Leakage(_Part):
@@ -117,6 +136,7 @@ class DataReport(_Part):
     )
     detectors: Detectors
     noise: LabelNoise
+    ties: Ties
     leakage: tuple[Leakage, ...]
 
 
@@ -131,6 +151,7 @@ def measure(root: str | Path | None = None) -> DataReport:
 
     Raises:
         DataError: one of them is absent or not what it should be.
+        DetectionError: the landmark model is missing.
     """
     from fer_utils import detection
 
@@ -162,6 +183,7 @@ def measure(root: str | Path | None = None) -> DataReport:
         scored=tuple(scored),
         detectors=compare_detectors(fer2013, faces["hog"], faces["haar"]),
         noise=_noise(fer2013, votes),
+        ties=_ties(fer2013, votes),
         leakage=tuple(_leakage(ck48, split) for split in _protocols(ck48)),
     )
 
@@ -290,6 +312,29 @@ def _noise(data: FaceDataset, votes: np.ndarray) -> LabelNoise:
     )
 
 
+def _ties(data: FaceDataset, votes: np.ndarray) -> Ties:
+    told = ferplus.vote_targets(votes, keep="any")
+    expressions = votes[:, : ferplus.EXPRESSIONS]
+    most = expressions.max(axis=1)
+    leads = expressions == most[:, None]
+    tied = leads.sum(axis=1) > 1
+    neutral = told.labels == load_manifest("ferplus").class_names.index("neutral")
+    no_expression = votes[:, ferplus.EXPRESSIONS :].max(axis=1) > most
+    parts = []
+    for part in splits.PARTS:
+        taken = told.kept & (data.split == part)
+        figures = {"tied": tied, "neutral": tied & neutral, "no_expression": no_expression}
+        counts = {name: int((taken & found).sum()) for name, found in figures.items()}
+        parts.append(TiedPart(part=part, images=int(taken.sum()), **counts))
+    of_test = told.kept & (data.split == "test")
+    return Ties(
+        sha256=records.array_hash(data.images[told.kept], told.labels[told.kept]),
+        parts=tuple(parts),
+        test=tuple(np.flatnonzero(tied[of_test]).tolist()),
+        leaders=tuple(tuple(np.flatnonzero(row).tolist()) for row in leads[of_test & tied]),
+    )
+
+
 def _protocols(data: FaceDataset) -> list[Split]:
     return [splits.stratified(data, seed=0), *splits.subject_kfold(data, SUBJECT_KFOLD, seed=0)[:1]]
 
@@ -319,7 +364,11 @@ def write(report: DataReport, path: Path = REPORT) -> Path:
 
 
 def read(path: Path = REPORT) -> DataReport | None:
-    """The committed report, or None where there is none."""
+    """The committed report, or None where there is none.
+
+    Raises:
+        ValueError: it is no such report.
+    """
     return DataReport.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
@@ -335,6 +384,9 @@ def without_copies(
 
     Returns:
         (correct, n); None for a run whose data or split the report does not know.
+
+    Raises:
+        RecordError: the probabilities are not beside the record.
     """
     part = _part_of(run, report)
     return _right_without(run, part.copied, folder) if part else None
@@ -351,9 +403,40 @@ def with_a_face(
     Returns:
         (correct, n); None for a run whose data or split the report does not know, and for one
         that takes no other images.
+
+    Raises:
+        RecordError: the probabilities are not beside the record.
     """
     part = _part_of(run, report)
     return _right_without(run, part.faceless, folder) if part and part.faceless else None
+
+
+def with_ties(
+    run: records.RunRecord, report: DataReport, folder: Path = records.RESULTS
+) -> tuple[float, float, float] | None:
+    """A run's accuracy on FER+'s test part, 0-1, by what counts where expressions share the votes.
+
+    Args:
+        run, report, folder: as of `without_copies`.
+
+    Returns:
+        As labelled; with any of those that share the most votes counted as right; and without the
+        images in which several do. None for a run on other images, labels or parts.
+
+    Raises:
+        RecordError: the probabilities are not beside the record.
+    """
+    ties = report.ties
+    if run.data.sha256 != ties.sha256 or run.split.name != "official":
+        return None
+    probabilities, labels = records.read_probabilities(run, folder)
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == labels
+    lenient = right.copy()
+    for position, leaders in zip(ties.test, ties.leaders, strict=True):
+        lenient[position] = predicted[position] in leaders
+    correct, kept = _right_without(run, ties.test, folder)
+    return float(right.mean()), float(lenient.mean()), correct / kept
 
 
 def _part_of(run: records.RunRecord, report: DataReport) -> ScoredPart | None:

@@ -513,6 +513,20 @@ class BetterRecognised(_Claim):
         return (self.result,)
 
 
+class Confused(_Claim):
+    """Some expressions are taken for certain others; the paper has a picture of it alone."""
+
+    kind: Literal["confused"]
+    result: Slug = Field(description="the accuracy whose runs tell")
+    taken_for: dict[Expression, tuple[Expression, ...]] = Field(
+        min_length=1, description="true expression -> those that it is taken for"
+    )
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.result,)
+
+
 class LaterEpochs(_Claim):
     """What a picture of accuracy or loss shows: later epochs differ from earlier ones."""
 
@@ -567,6 +581,7 @@ Claim = Annotated[
     | AllAbove
     | Recognised
     | BetterRecognised
+    | Confused
     | LaterEpochs
     | Balance
     | Because,
@@ -741,6 +756,16 @@ class PublishedPaper(_Model):
                 raise ValueError(f"{statement.id}: no such cells: {', '.join(missing)}")
             if getattr(statement, "dataset", "fer2013") not in dataset_names():
                 raise ValueError(f"{statement.id}: {statement.dataset!r} has no manifest")
+        compared = {
+            name: claim.id
+            for claim in self.claims
+            if isinstance(claim, Improvement)
+            for name in _cells_of(claim.better, claim.base, claim.points)
+        }
+        compared |= {matrix.accuracy: matrix.id for matrix in self.matrices if matrix.accuracy}
+        for name, statement in compared.items():
+            if known[name].value is None:
+                raise ValueError(f"{statement}: {name} prints no number")
         for figure in self.figures:
             beside = {label for name in figure.cells for label in known[name].also}
             if figure.instead and figure.instead not in beside:

@@ -54,6 +54,7 @@ def make_record():
         paper="yengikand2023",
         matrix=None,
         persons=None,
+        classes=("anger", "happiness"),
         **parameters,
     ):
         matrix = matrix or [[correct, n - correct], [0, 0]]
@@ -74,7 +75,7 @@ def make_record():
             data=records.DataUsed(
                 name=data,
                 images=100,
-                classes=("anger", "happiness"),
+                classes=classes,
                 sources={"fer2013.csv": "a" * 64},
                 sha256=next(iter(load_manifest(data).arrays), "b" * 64),
             ),

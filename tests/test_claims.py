@@ -329,6 +329,30 @@ def test_what_is_recognised_better_is_read_from_the_recalls(
     assert re.search(told, found.sentence), found.sentence
 
 
+@pytest.mark.parametrize(
+    ("row", "outcome", "told"),
+    [
+        ([80, 100, 20], "reproduced", r"^83.3 % of our errors on anger are taken for disgust\. "),
+        ([80, 20, 100], "not reproduced", r"Anger for disgust, minus 50.0 %: -33.33 points"),
+        ([80, 58, 62], "inconclusive", r"-1.67 points.*do not tell which is higher"),
+        ([200, 0, 0], "inconclusive", r"^No run of ours mistakes an image of anger\."),
+    ],
+)
+def test_what_is_confused_is_set_against_errors_that_fall_on_all_alike(
+    judged, make_record, tmp_path, row, outcome, told
+):
+    claim = {"id": "alike", "says": "Anger looks like disgust", "kind": "confused"}
+    claim |= {"result": "new", "taken_for": {"anger": ["disgust"]}}
+    assert judged(paper(claim))[0].outcome == "not attempted"
+    matrix = [row, [10, 180, 10], [5, 5, 190]]
+    classes = ("anger", "disgust", "happiness")
+    made = make_record("new-0", matrix=matrix, classes=classes, dataset="fer2013", model="new")
+    records.write(made, None, None, tmp_path)
+    (found,) = judged(paper(claim))
+    assert found.outcome == outcome
+    assert re.search(told, found.sentence), found.sentence
+
+
 def test_people_widen_the_interval_of_a_recall_as_they_do_that_of_the_accuracy(
     judged, make_record, tmp_path
 ):
@@ -513,7 +537,16 @@ def test_a_reason_without_a_run_of_the_rest_is_not_attempted(trained):
     ("name", "claims"),
     [
         ("nouisser2023", {"state-of-the-art": "does not fit"}),
-        ("rahman2021", {"above-fifty": None, "state-of-the-art": "does not fit"}),
+        (
+            "rahman2021",
+            {
+                "above-fifty": None,
+                "state-of-the-art": "does not fit",
+                "detects-more-300": None,
+                "disgust-few-images": "does not fit",
+                "parts-shares": "fits",
+            },
+        ),
         ("wang2023", {"sadness-ckplus": None, "expressions-ferplus": None}),
         ("yengikand2023", {"balance": None}),
     ],

@@ -45,6 +45,37 @@ def test_label_noise_is_the_label_beside_the_first_choice():
         assert matrix[noise.labels.index(label), noise.votes.index(choice)] == 1
 
 
+def test_ties_are_scored_as_labelled_with_any_leader_and_without(make_record, tmp_path):
+    split = np.array(["train"] * 2 + ["test"] * 5)
+    data = random_faces(7, [0] * 7, split=split)
+    votes = np.zeros((7, 10), np.uint8)
+    votes[0, [1, 3]] = 5  # of training: happiness and sadness
+    votes[1, 4] = 8
+    votes[2, 9] = 10  # no vote for an expression
+    votes[3, [0, 3]] = 4  # neutral and sadness
+    votes[4, [2, 6, 9]] = 2, 2, 6  # surprise and fear, but no face for most
+    votes[5, 1] = 9
+    votes[6, 4] = 7
+    ties = data_report._ties(data, votes)
+    counts = {
+        part.part: (part.images, part.tied, part.neutral, part.no_expression) for part in ties.parts
+    }
+    assert counts == {"train": (2, 1, 0, 0), "val": (0, 0, 0, 0), "test": (4, 2, 1, 1)}
+    assert (ties.test, ties.leaders) == ((0, 1), ((0, 3), (2, 6)))
+
+    labels = np.array([0, 2, 1, 4])
+    predicted = np.array([3, 5, 1, 0])  # another leader; neither; right; wrong
+    run = make_record(n=4)
+    run = run.model_copy(update={"data": run.data.model_copy(update={"sha256": ties.sha256})})
+    probabilities = np.eye(8, dtype=np.float32)[predicted]
+    run = records.read(records.write(run, probabilities, labels, tmp_path))
+    report = data_report.read().model_copy(update={"ties": ties})
+    assert data_report.with_ties(run, report, tmp_path) == (0.25, 0.5, 0.5)
+    drawn = run.model_copy(update={"split": run.split.model_copy(update={"name": "stratified"})})
+    assert data_report.with_ties(drawn, report, tmp_path) is None
+    assert data_report.with_ties(make_record(n=4), report, tmp_path) is None
+
+
 def test_leakage_counts_test_images_whose_person_or_video_is_in_training():
     people = np.array(["a", "a", "b", "a", "b", "c"])
     videos = np.array(["a1", "a2", "b1", "a1", "b2", "c1"])
@@ -203,6 +234,23 @@ def test_the_report_knows_the_test_parts_of_the_recorded_runs():
         if run.data.name == "fer2013" and run.split.sizes["test"] == 3589
     }
     assert on_faces == {hog.test}
+
+
+def test_the_report_knows_the_ties_behind_the_labels_of_the_recorded_runs():
+    ties = data_report.read().ties
+    assert len(ties.test) == next(part.tied for part in ties.parts if part.part == "test")
+    scored = []
+    for run in records.read_all("wang2023"):
+        if run.data.name != "ferplus":
+            continue
+        own, any_leader, without = data_report.with_ties(run, data_report.read())
+        assert own == pytest.approx(run.metrics["test"]["accuracy"])
+        assert any_leader > own
+        assert without != own
+        labels = records.read_probabilities(run)[1]
+        assert [leaders[0] for leaders in ties.leaders] == labels[list(ties.test)].tolist()
+        scored.append(run)
+    assert scored
 
 
 def test_the_report_counts_the_faces_that_the_runs_had():

@@ -21,7 +21,13 @@ from fer_utils.display.images import (
     not_found,
     shared_with_train,
 )
-from fer_utils.display.measured import detectors, on_faces, where_both_find, without_copies
+from fer_utils.display.measured import (
+    detectors,
+    on_faces,
+    ties,
+    where_both_find,
+    without_copies,
+)
 from fer_utils.display.models import model_sizes, networks, sizes
 from fer_utils.display.papers import (
     above_one_half,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from IPython.display import HTML, Markdown
 
-from fer_utils.data_report import DataReport
+from fer_utils.data_report import DataReport, with_ties
 from fer_utils.display.cells import note, table
 from fer_utils.gaps import Step
+from fer_utils.records import RESULTS, RunRecord
 
 NO_REPORT = "The detectors were not compared; `fer-utils data report --write` does it."
 
@@ -48,6 +50,35 @@ def _on_fewer_images(step: Step, which: str) -> str:
         f"images), {step.after:.2f} % {which}; {found.mean:+.2f} points "
         f"({found.low:+.2f} to {found.high:+.2f})."
     )
+
+
+def ties(runs: Sequence[RunRecord], report: DataReport | None, folder: Path = RESULTS) -> Markdown:
+    """How many images of FER+ several expressions lead, and what they do to accuracies.
+
+    Args:
+        runs: on FER+; those on other images or labels are left out.
+        report: of the data.
+        folder: where the records' probabilities are.
+    """
+    if report is None:
+        return note("Ties were not counted; `fer-utils data report --write` does it.")
+    counted = {part.part: part for part in report.ties.parts}
+    train, test = counted["train"], counted["test"]
+    lines = [
+        f"{test.tied:,} of {test.images:,} test images "
+        f"({100 * test.tied / test.images:.1f} %) and {train.tied:,} of {train.images:,} training "
+        f"images ({100 * train.tied / train.images:.1f} %) have such a tie; {test.neutral:,} and "
+        f"{train.neutral:,} of them are labelled neutral. For {test.no_expression:,} and "
+        f'{train.no_expression:,} more images "unknown" or "not a face" has the most votes of all.'
+    ]
+    for run in runs:
+        if scored := with_ties(run, report, folder):
+            own, any_leader, without = (f"{100 * share:.2f} %" for share in scored)
+            lines.append(
+                f"- `{run.run}`: {own} as labelled, {any_leader} if any of the expressions that "
+                f"share the votes is right, {without} without these images."
+            )
+    return Markdown("\n".join([lines[0], "", *lines[1:]]))
 
 
 def detectors(report: DataReport | None) -> HTML | Markdown:

@@ -4,8 +4,8 @@ Reference:
     F. Wang, H. Zhang: Multiscale Convolutional Attention-based Residual Network Expression
     Recognition. Journal of Internet Technology 24(5), 2023.
 
-The paper's Figures 2 to 4 draw the network without widths. Choices made here are marked OPEN; the
-chapter lists them all with their reasons.
+The text gives no widths; its Figures 2 to 4, which draw the network, were not at hand. Choices made
+here are marked OPEN; the chapter lists them all with their reasons.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from keras import layers
 WIDTHS = (24, 48, 96)  # OPEN: channels of the three residual modules
 REDUCTION = 8  # r of section 2.1
 # OPEN: fewer units behind a ReLU without a bias are often all dead in a new network: one in two.
-# With these widths it is this number, and not r, that counts in all blocks but the last module's.
+# With these widths it is this number, and not r, that counts everywhere but behind the last module's
+# own convolution.
 LEAST_UNITS = 8
 
 # Table 1, by the number of finished epochs. OPEN: its epochs are counted from 0.
@@ -147,7 +148,7 @@ def layout() -> tuple[list, list]:
     first, second, third = WIDTHS
     columns = [
         [("image", "48x48x1")],
-        [("conv, pool", f"24x24x{first}")],
+        [("conv, pool, BN, ReLU", f"24x24x{first}")],
         [("SE", f"24x24x{first}")],
         [("module 1", f"24x24x{first}")],
         [("pool 1", f"12x12x{first}")],
@@ -162,9 +163,9 @@ def layout() -> tuple[list, list]:
 
 def module_layout() -> tuple[dict, list]:
     """Boxes and arrows for `drawings.diagram`: the residual module of Figures 2 and 3."""
-    along = {"input": 0, "joined": 3.9, "conv, BN": 5.4, "SE": 6.6, "sum": 7.6}
+    along = {"input": 0, "joined": 3.9, "conv, BN": 5.4, "SE": 6.6, "sum,\nReLU": 7.6}
     boxes = {name: (x, 0) for name, x in along.items()}
-    arrows = [*pairwise(["joined", "conv, BN", "SE", "sum"]), ("input", "sum", "skip")]
+    arrows = [*pairwise(list(along)[1:]), ("input", "sum,\nReLU", "skip")]
     for row, scale in enumerate(["1x1", "3x3", "5x5", "pool, 1x1"]):
         name = f"{scale}\nBN, ReLU, SE"
         boxes[name] = (1.9, 1.8 - 1.2 * row)
