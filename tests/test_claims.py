@@ -543,7 +543,6 @@ def test_a_reason_without_a_run_of_the_rest_is_not_attempted(trained):
                 "above-fifty": None,
                 "state-of-the-art": "does not fit",
                 "detects-more-300": None,
-                "disgust-few-images": "does not fit",
                 "parts-shares": "fits",
             },
         ),

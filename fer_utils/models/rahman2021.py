@@ -24,7 +24,7 @@ Model = Literal["resnet18", "vgg19", "vgg19_bn", "fusion_vote", "fusion_layer", 
 SIDE = 40  # section 4.2.1.1: pictures of 40x40
 STAGES = (64, 128, 256, 512)  # ResNet18: channels of each two blocks
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # VGG19: channels, convolutions
-HIDDEN = 4096  # VGG19, section 3.3: "two fully connected layers with a size of 4096"
+HIDDEN = 4096  # VGG19, section 3.3: "two fully connected layers with a size of 4096"; its 1000 is K
 MEMBERS = ("resnet18", "vgg19_bn")  # of a fusion
 
 # The models by name, as arguments of `build`, and the weights of each with 7 classes, running means
@@ -105,7 +105,10 @@ class ResNet18(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut around them; a wider block halves the picture."""
+    """Two 3x3 convolutions and a shortcut around them; a wider block halves the picture.
+
+    Three of ResNet18's eight are wider: their shortcut is a 1x1 convolution, not the identity.
+    """
 
     def __init__(self, before: int, width: int):
         super().__init__()
@@ -184,7 +187,8 @@ class Fusion(nn.Module):
     """One layer on the outputs of both members.
 
     OPEN: "the trained data set that was obtained from the output of ResNet18 and VGG19 was used"
-    (section 3.3) is read as trained members that stay frozen; Figure 3.8 is a picture.
+    (section 3.3) is read as trained members that stay frozen; Figure 3.8 is a picture. Read are the
+    logits of both, though the text ends VGG19 in a softmax.
     """
 
     def __init__(self, members: Sequence[nn.Module], num_classes: int, frozen: bool):
