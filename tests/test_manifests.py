@@ -290,6 +290,30 @@ def test_slips_in_a_claim_or_matrix_are_refused(claims, matrices, message):
         claimed(*claims, matrices=matrices)
 
 
+# ---- yengikand2023 ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fer2013", "ckplus", "jaffe"])
+def test_runs_of_yengikand2023_have_the_epochs_and_batch_sizes_of_its_section_5b(name):
+    cells = {cell.id: cell for cell in load_published("yengikand2023").cells}
+    printed = [cells[f"section5b-{one}"].value for one in ("epochs", f"batch-{name}")]
+    select = cells[f"table2-ours-{name}"].select
+    assert [select["epochs"], select["batch_size"]] == printed
+
+
+def test_what_yengikand2023_has_on_file_of_expressions_is_what_the_manifests_say():
+    published = load_published("yengikand2023")
+    details = {detail.id: detail for detail in published.open}
+    jaffe, ckplus = load_manifest("jaffe"), set(load_manifest("ck48").class_names)
+    assert "contempt and no neutral" in details["ckplus-expressions"].detail
+    assert ("contempt" in ckplus, "neutral" in ckplus) == (True, False)
+    assert "JAFFE has the seven of FER2013" in details["last-layer"].reason
+    assert set(jaffe.class_names) == set(load_manifest("fer2013").class_names)
+    (each,) = (cell for cell in published.cells if cell.id == "jaffe-each")
+    assert "29 images of disgust, and three of each of ten women would be 30" in each.note
+    assert (jaffe.splits["all"].classes["disgust"], jaffe.groups["subject"].count) == (29, 10)
+
+
 # ---- figures ----------------------------------------------------------------------------------
 
 # As the captions count them. The thesis counts by chapter; chapters 1, 2 and 6 have no figure.

@@ -444,7 +444,8 @@ def test_the_weights_of_yengikand2023_counted_by_hand():
 def test_the_arrows_of_yengikand2023_are_those_of_its_network():
     """Read backwards: which drawn boxes feed each one, over layers that are not drawn."""
     model = yengikand2023.build()
-    ends = {"image": "images", "values": "value_tokens", "multiplied": "normal_attention"}
+    ends = {"image": "images", "projected": "value_projection", "values": "value_tokens"}
+    ends |= {"queries": "query_tokens", "multiplied": "normal_attention"}
     ends |= {"added": "additive_attention", "merged": "pooled_tokens", "softmax": "probabilities"}
     columns, arrows = yengikand2023.layout()
     boxes = {}
@@ -466,6 +467,33 @@ def test_the_arrows_of_yengikand2023_are_those_of_its_network():
         if name != "image"
         for start in feeding(model.get_layer(layer))
     }
+
+
+def test_the_attentions_of_yengikand2023_follow_the_equations_of_its_chapter():
+    """A projection of each output, shared by both scores; the keys are the values, too."""
+    keras.utils.set_random_seed(0)
+    model = yengikand2023.build(widths=(8, 8, 8), input_shape=(16, 16, 1))
+    rng = np.random.default_rng(0)
+    names = ("separable3_relu", "normal3_relu", "additive_attention", "normal_attention")
+    for name in ("query_projection", "value_projection", *names[2:]):  # offsets begin at 0
+        layer = model.get_layer(name)
+        layer.set_weights([rng.normal(0, 1, one.shape) for one in layer.get_weights()])
+    outputs = [model.get_layer(name).output for name in names]
+    given = rng.integers(0, 256, (2, 16, 16, 1))
+    h, s, added, multiplied = map(np.asarray, keras.Model(model.input, outputs)(given))
+
+    def projected(features, name):
+        kernel, offset = model.get_layer(f"{name}_projection").get_weights()
+        return features.reshape(len(features), -1, features.shape[-1]) @ kernel[0, 0] + offset
+
+    q, k = projected(h, "query"), projected(s, "value")
+    (v,), (alpha,) = (model.get_layer(name).get_weights() for name in names[2:])
+    scores = [np.tanh(q[:, :, None] + k[:, None]) @ v, alpha * q @ k.transpose(0, 2, 1)]
+    for found, score in zip((added, multiplied), scores, strict=True):
+        weights = np.exp(score - score.max(axis=-1, keepdims=True))
+        expected = weights / weights.sum(axis=-1, keepdims=True) @ k
+        assert np.ptp(expected, axis=1).max() > 0.01, "queries that differ ask for other values"
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("convolution", yengikand2023.VARIANTS)

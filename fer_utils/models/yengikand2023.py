@@ -4,9 +4,9 @@ Reference:
     A. Khani Yengikand, M. Farrokhi Afsharyan, P. Nejati: Facial Expression Recognition Based on
     Separable Convolution Network and Attention Mechanism. IJICTR 15(1), 2023.
 
-The paper's Figure 4 draws the network without widths, and its text leaves open where the shortcut
-goes and which tensors are "the two outputs". Choices made here are marked OPEN; the chapter lists
-them all with their reasons.
+The paper's text gives no widths, and leaves open where the shortcut goes and which tensors are its
+"two outputs"; its figures are not in the copy used here. Choices made here are marked OPEN; the
+chapter lists them all with their reasons.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def build(
     widths: tuple[int, int, int] = WIDTHS,
     input_shape: tuple[int, int, int] = (48, 48, 1),
 ) -> keras.Model:
-    """The network of Figure 4: 6 blocks, two attentions, a perceptron, softmax.
+    """The network of section IV: 6 blocks, two attentions, a perceptron, softmax.
 
     Args:
         num_classes: K, the expressions told apart.
-        convolution: what the three separable blocks use: "depthwise" (section III, the counts of
-            Figures 2-3), "spatial" (a 3x1 then a 1x3 convolution, the words of section IV.A) or
-            "normal" (the ablation the paper's claim is about).
+        convolution: what the three separable blocks use: "depthwise" (section III, which
+            counts its multiplications), "spatial" (a 3x1 then a 1x3 convolution, the words of
+            section IV.A) or "normal" (the ablation the paper's claim is about).
         dropout: rate at both dropout layers; the paper searches {0.1, 0.2, 0.3}.
         widths: channels after each of the three pairs of blocks.
         input_shape: (H, W, 1), grey.
@@ -134,8 +134,9 @@ def compile_model(model: keras.Model, learning_rate: float = 0.001) -> keras.Mod
 def transfer(trained: keras.Model, num_classes: int, **options) -> keras.Model:
     """The same network with `trained`'s weights and a new last layer, for fine-tuning.
 
-    Section V.C trains on FER2013 first and then "again" on CK+ and JAFFE. OPEN: their seven
-    expressions differ (contempt stands where neutral stood), so the last layer starts anew.
+    Section V.C trains on FER2013 first and then "again" on CK+ and JAFFE. OPEN: the last layer
+    starts anew. CK+ has contempt and no neutral; JAFFE has the seven expressions of FER2013 and
+    takes the same rule.
 
     Args:
         trained: a model of `build`.
@@ -153,26 +154,29 @@ def transfer(trained: keras.Model, num_classes: int, **options) -> keras.Model:
 
 
 def layout() -> tuple[list, list]:
-    """Columns and arrows for `drawings.blocks`: Figure 4, the shape of what leaves each box."""
+    """Columns and arrows for `drawings.blocks`: the network, the shape of what leaves each box."""
     pairs = [(n, 48 // 2**n, width) for n, width in enumerate(WIDTHS, start=1)]
     columns = [[("image", "48x48x1")]]
     for n, side, width in pairs:
         columns += [[(f"normal {n}", f"{side}x{side}x{width}")]]
         columns += [[(f"separable {n}", f"{side}x{side}x{width}")]]
-    columns[-1] += [("values", f"36x{ATTENTION_UNITS}")]  # beside the block that they go around
+    # Beside the block that it goes around; the queries' projection has no box of its own.
+    columns[-1] += [("projected", f"{side}x{side}x{ATTENTION_UNITS}")]
+    tokens = f"{side**2}x{ATTENTION_UNITS}"
     columns += [
-        [("multiplied", "36x64"), ("added", "36x64")],
-        [("merged", "192")],
+        [("queries", tokens), ("values", tokens)],
+        [("multiplied", tokens), ("added", tokens)],
+        [("merged", f"{3 * ATTENTION_UNITS}")],
         [("perceptron", f"{PERCEPTRON_UNITS}")],
         [("softmax", "7")],
     ]
     along = [column[0][0] for column in columns]
-    last = along.index("multiplied") - 1
-    normal, separable = along[last - 1 : last + 1]
+    last = along.index("queries")
+    normal = along[last - 2]
     arrows = list(pairwise(along[: last + 1]))
-    arrows += [(normal, "values"), (separable, "merged", "skip")]
+    arrows += [(normal, "projected"), ("projected", "values"), ("queries", "merged", "skip")]
     for attention in ("multiplied", "added"):
-        arrows += [(separable, attention), ("values", attention), (attention, "merged")]
+        arrows += [("queries", attention), ("values", attention), (attention, "merged")]
     arrows += [("merged", "perceptron"), ("perceptron", "softmax")]
     arrows += [(f"normal {n}", f"separable {n}", "skip") for n, _, _ in pairs]
     return columns, arrows
