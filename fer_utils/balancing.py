@@ -8,7 +8,9 @@ shows in its name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from imblearn.over_sampling import SMOTE
@@ -48,8 +50,9 @@ def balance(
 
     Expressions with more go through NearMiss version 3: for each image of the rarest expression
     its m nearest are kept, and of those the ones whose three nearest images of the rarest
-    expression are farthest away on average. m is the smallest that keeps enough of every one.
-    Expressions with fewer go through SMOTE.
+    expression are farthest away on average. One m serves all expressions, the smallest that keeps
+    enough of each; where one of them is to keep nearly all of its images, the first step can leave
+    nearly all of the others, too (`near_miss_steps`). Expressions with fewer go through SMOTE.
 
     Args:
         data: training images alone.
@@ -63,6 +66,8 @@ def balance(
     Raises:
         BalancingError: images of another part or of a balanced set are among them, or an
             expression has too few images to make more.
+        ValueError: the m that one expression needs is more than the images of another one that is
+            thinned out; scikit-learn's own words.
 
     Source:
         nouisser2023, section 3.2; m and the number of neighbours are not told.
@@ -123,6 +128,73 @@ def counts(before: FaceDataset, after: BalancedFaces) -> dict[str, dict[str, int
         name: dict(zip(("before", "after", "made"), column, strict=True))
         for name, column in zip(before.class_names, numbers.T.tolist(), strict=True)
     }
+
+
+def near_miss_steps(train: FaceDataset, targets: dict[str, int]) -> dict[str, Any] | None:
+    """What each of NearMiss's two steps leaves in `balance`.
+
+    Args:
+        train, targets: as `balance` takes them.
+
+    Returns:
+        "m", one for all; and under "steps", for every expression with more images than its target,
+        its "images", how many of them the "first" and the "second" step leaves, the "own_m" that
+        would be enough for it alone, and how many the first step leaves with that, "first_own_m".
+        JSON-ready; None where no expression has more.
+    """
+    images = np.bincount(train.labels, minlength=len(train.class_names))
+    pixels = train.images.reshape(len(train), -1).astype(np.float32)
+    present = np.flatnonzero(images)
+    rarest = pixels[train.labels == min(present, key=lambda k: images[k])]
+    above = {
+        name: pixels[train.labels == k]
+        for k, name in enumerate(train.class_names)
+        if k in present and images[k] > targets[name]
+    }
+    if not above:
+        return None
+    enough = {name: _enough(rarest, others, targets[name]) for name, others in above.items()}
+    m = max(enough.values())
+
+    def first(others: np.ndarray, m: int) -> int:
+        nearest = NearestNeighbors(n_neighbors=m).fit(others)
+        return len(np.unique(nearest.kneighbors(rarest, return_distance=False)))
+
+    steps = {
+        name: {
+            "images": len(others),
+            "first": first(others, m),
+            "second": targets[name],
+            "own_m": enough[name],
+            "first_own_m": first(others, enough[name]),
+        }
+        for name, others in above.items()
+    }
+    return {"m": m, "steps": steps}
+
+
+def step_rows(prepared: Iterable[Mapping[str, Any]]) -> list[dict[str, Any] | str]:
+    """The rows of a table of what NearMiss's steps left.
+
+    Args:
+        prepared: each with the "faces" it is about, and of `near_miss_steps` what "near_miss" is.
+    """
+    rows = []
+    for told in prepared:
+        if found := told["near_miss"]:
+            rows.append(f"{told['faces']}, m = {found['m']}")
+            rows += [
+                {
+                    "Expression": name,
+                    "Images": steps["images"],
+                    "First step leaves": steps["first"],
+                    "Second step leaves": steps["second"],
+                    "m for it alone": steps["own_m"],
+                    "First step then leaves": steps["first_own_m"],
+                }
+                for name, steps in found["steps"].items()
+            ]
+    return rows
 
 
 def _balance(

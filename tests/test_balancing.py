@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fer_utils import balancing, splits
-from fer_utils.datasets import FaceDataset
+from fer_utils import balancing, detection, experiments, splits
+from fer_utils.datasets import FaceDataset, data_root, load
+from fer_utils.manifests import load_published
 
 NAMES = ("anger", "disgust", "happiness")
 TARGETS = {"anger": 30, "disgust": 30, "happiness": 25}
@@ -84,6 +85,55 @@ def test_near_miss_keeps_what_its_two_steps_say(train, balanced):
     kept = balanced.parents[balanced.labels == 0, 0]
     assert set(kept) == set(many[farthest])
     assert len(pool) < 60, "the first step must leave something out to be seen"
+
+
+def test_near_miss_takes_one_m_for_all_and_tells_what_each_step_leaves(train, monkeypatch):
+    """Anger is to keep most of its images, and sets m for happiness, too."""
+    targets, taken = {"anger": 50, "disgust": 30, "happiness": 10}, []
+    near_miss = balancing.NearMiss
+    monkeypatch.setattr(
+        balancing,
+        "NearMiss",
+        lambda **options: taken.append(options["n_neighbors_ver3"]) or near_miss(**options),
+    )
+    balanced = balancing.balance(train, targets, seed=0)
+    pixels = train.images.reshape(93, -1).astype(float)
+    rare = pixels[train.labels == 1]
+    order = {
+        name: np.argsort(np.linalg.norm(pixels[train.labels == k][:, None] - rare, axis=2), axis=0)
+        for k, name in enumerate(NAMES)
+        if name != "disgust"
+    }
+
+    def left(name: str, m: int) -> int:
+        return len(np.unique(order[name][:m]))
+
+    def enough(name: str) -> int:
+        return next(m for m in range(1, 61) if left(name, m) >= targets[name])
+
+    assert enough("anger") > enough("happiness")
+    m = enough("anger")
+    assert taken == [m]
+    assert balancing.near_miss_steps(train, targets) == {
+        "m": m,
+        "steps": {
+            name: {
+                "images": images,
+                "first": left(name, m),
+                "second": int(np.sum(balanced.labels == NAMES.index(name))),
+                "own_m": enough(name),
+                "first_own_m": left(name, enough(name)),
+            }
+            for name, images in (("anger", 60), ("happiness", 25))
+        },
+    }
+    assert left("happiness", m) > left("happiness", enough("happiness"))
+
+
+def test_near_miss_has_no_steps_where_no_expression_has_too_many_images(train):
+    targets = {"anger": 60, "disgust": 30, "happiness": 25}
+    assert balancing.near_miss_steps(train, targets) is None
+    assert balancing.step_rows([{"faces": "hog", "near_miss": None}]) == []
 
 
 def test_the_seed_draws_what_is_made_and_nothing_else(train, balanced):
@@ -166,3 +216,56 @@ def test_sharing_is_counted_by_image():
     )  # fmt: skip
     split = splits.Split("made", np.array([0, 1]), np.array([2, 4]), np.array([3, 5]))
     assert balancing.share_with_train(balanced, split) == {"val": 0.0, "test": 0.5}
+
+
+# ---- what is recorded of FER2013 --------------------------------------------------------------
+
+PREPARED = experiments.found_beside("nouisser2023", "preparation")
+
+
+@pytest.mark.skipif(not PREPARED, reason="no preparation of FER2013 is recorded: run the chapter")
+def test_recorded_steps_end_with_the_images_that_were_kept():
+    for file, told in PREPARED.items():
+        assert (told["near_miss"] is None) == (told["balancing"] != "train"), file
+        if told["near_miss"]:
+            steps = told["near_miss"]["steps"]
+            kept = {
+                name: (counts["before"], counts["after"] - counts["made"])
+                for name, counts in told["balanced"].items()
+                if counts["before"] > counts["after"]
+            }
+            assert {name: (of["images"], of["second"]) for name, of in steps.items()} == kept
+            assert told["near_miss"]["m"] == max(of["own_m"] for of in steps.values())
+            for of in steps.values():
+                assert of["second"] <= of["first_own_m"] <= of["first"] <= of["images"]
+
+
+@pytest.mark.skipif(not PREPARED, reason="no preparation of FER2013 is recorded: run the chapter")
+def test_the_table_of_steps_has_all_that_is_recorded():
+    hog = PREPARED["fer2013-hog-train"]
+    title, *rows = balancing.step_rows([hog])
+    assert title == f"hog, m = {hog['near_miss']['m']}"
+    assert [tuple(row.values()) for row in rows] == [
+        (name, *(of[key] for key in ("images", "first", "second", "own_m", "first_own_m")))
+        for name, of in hog["near_miss"]["steps"].items()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (data_root() / "fer2013").is_dir(),
+    reason="needs FER2013 under FER_DATA, see fer-utils data check",
+)
+@pytest.mark.parametrize("faces", ["none", "hog", "haar"])
+def test_the_recorded_steps_are_what_the_images_give(faces):
+    told = PREPARED[f"fer2013-{faces}-train"]
+    data = load("fer2013")
+    if faces != "none":
+        data, _ = detection.preprocess(data, faces)
+    targets = {
+        cell.id.removeprefix("table1-after-"): int(cell.value)
+        for cell in load_published("nouisser2023").cells
+        if cell.id.startswith("table1-after-")
+    }
+    train = data.subset(data.split == "train")
+    assert balancing.near_miss_steps(train, targets) == told["near_miss"]

@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+from fer_utils import experiments
+from fer_utils.manifests import load_published
 from fer_utils.models import nouisser2023
 from fer_utils.parameters import WEIGHTS
+from fer_utils.training import schedules
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1)).astype(np.uint8)
 TARGETS = np.eye(7, dtype=np.float32)[[0, 3, 5, 6]]
@@ -161,3 +164,98 @@ def test_from_scratch_nothing_is_frozen():
 def test_weights_that_are_not_there_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.h5"):
         nouisser2023.build(weights=str(tmp_path / "nowhere.h5"))
+
+
+# ---- what the chapter says of our choices -------------------------------------------------------
+
+
+def reason(of: str) -> str:
+    (detail,) = (one for one in load_published("nouisser2023").open if one.id == of)
+    return " ".join(detail.reason.split())
+
+
+def test_the_layers_that_the_text_counts_are_those_of_the_blocks():
+    (cell,) = (one for one in load_published("nouisser2023").cells if one.metric == "layers")
+    model = nouisser2023.build()
+    kinds = ("conv_dw_", "conv_pw_")
+    found = [
+        layer.name
+        for layer in model.layers
+        if layer.name.startswith(kinds) and not layer.name.endswith(("_bn", "_relu"))
+    ]
+    assert len(found) == 2 * len(nouisser2023.BLOCKS) == cell.value
+
+
+def test_the_projection_is_as_large_and_as_needed_as_the_chapter_says():
+    assert "holds a quarter of an attention's weights" in reason("attention")
+    model = nouisser2023.build(**nouisser2023.VARIANTS["attention"])
+    for number in range(1, 12):
+        layer = model.get_layer(f"attention_{number}")
+        shapes = {weight.path.split("/")[-2]: weight.shape for weight in layer.weights}
+        assert np.prod(shapes["attention_output"]) == layer.count_params() / 4
+        assert shapes["attention_output"][-1] == nouisser2023.BLOCKS[number - 1][0]
+    assert "fit without it onto the blocks of 512 channels alone" in reason("attention")
+    assert nouisser2023.HEADS * nouisser2023.UNITS == 512
+    boxes, arrows = nouisser2023.attention_layout()
+    assert {name for arrow in arrows for name in arrow[:2]} == set(boxes)
+    joined, projected = f"{nouisser2023.HEADS} heads\njoined", "projection\n(ours)"
+    assert {(joined, projected), (projected, "sum"), ("block", "sum", "skip")} <= {*arrows}
+    assert (joined, "sum") not in arrows
+
+
+def test_the_rate_ends_where_the_chapter_says():
+    """Two halvings since the lowest loss, and more if it had stagnated before."""
+    told = reason("plateau")
+    assert "ends at 0.00025, as section 4.2 has it, where the loss had not stagnated for 5" in told
+    assert "where it had, it ends lower" in told
+    rate = schedules.plateau(0.001, factor=0.5, patience=5, stop_after=15)
+    falls, stagnates, falls_again = [3.0, 2.0], [2.5] * 5, [1.0]
+    for before, last in ((falls, 0.00025), ([*falls, *stagnates, *falls_again], 0.000125)):
+        losses = [*before, *[4.0] * 14]
+        assert rate({"val_loss": losses}) == pytest.approx(last)
+        assert rate({"val_loss": [*losses, 4.0]}) is None
+
+
+def test_what_is_said_of_near_miss_and_its_one_m_is_what_the_records_say():
+    told = experiments.found_beside("nouisser2023", "preparation")
+    hog, whole = (told[f"fer2013-{faces}-train"]["near_miss"] for faces in ("hog", "none"))
+
+    def sets_m(near_miss: dict) -> str:
+        return max(near_miss["steps"], key=lambda name: near_miss["steps"][name]["own_m"])
+
+    def left(near_miss: dict, step: str, before: str = "images") -> dict[str, float]:
+        return {name: of[step] / of[before] for name, of in near_miss["steps"].items()}
+
+    said = reason("near-miss")
+    assert "detector anger sets m, since nearly all of its images are to stay" in said
+    assert (sets_m(hog), left(hog, "second")["anger"] > 0.95) == ("anger", True)
+    assert "leaves nearly all images of happiness and neutral as well" in said
+    assert set(hog["steps"]) == {"anger", "happiness", "neutral"}
+    assert min(left(hog, "first").values()) > 0.95
+    assert "On whole images surprise sets m, and both steps choose" in said
+    assert sets_m(whole) == "surprise"
+    assert left(whole, "first")["happiness"] < 0.75
+    assert left(whole, "second", "first")["happiness"] < 0.75
+    assert "with it the first step would choose almost alone" in said
+    for near_miss in (hog, whole):
+        assert min(left(near_miss, "second", "first_own_m").values()) > 0.95
+    believe = " ".join(load_published("nouisser2023").report.believe.split())
+    assert "its first step leaves nearly every image of the faces that dlib's detector" in believe
+    steps = hog["steps"].values()
+    assert sum(of["first"] for of in steps) / sum(of["images"] for of in steps) > 0.95
+    counts = told["fer2013-hog-train"]["balanced"]
+    assert min(counts, key=lambda name: counts[name]["before"]) == "disgust"
+    assert "its second keeps those farthest from disgust" in believe
+
+
+def test_the_third_model_is_printed_best_in_every_column():
+    published = load_published("nouisser2023")
+    (table,) = (one for one in published.tables if one.id == "Table 3")
+    best = {one.best: set(one.others) for one in published.claims if one.id.startswith("best-")}
+    for name in ("accuracy", "recall", "precision"):
+        others = {
+            cell.id
+            for cell in table.cells
+            if cell.id.endswith(name) and cell.value is not None and "attention" not in cell.id
+        }
+        assert best[f"table3-attention-{name}"] == others

@@ -5,8 +5,8 @@ Reference:
     Model for Facial Expression Recognition. IAJIT 20(3A), 2023.
 
 MobileNet itself is that of howard2017 as `keras.applications` has it, layer names included, so
-that its ImageNet weights fit. Where skips go and how attention joins is drawn in the paper's
-Figures 7 and 8 alone; choices made here are marked OPEN, and the chapter lists them.
+that its ImageNet weights fit. Where skips go and how attention joins is not in the text; Figures 7
+and 8 may show it. Choices made here are marked OPEN, and the chapter lists them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def _normalized_relu(x, name: str):
 def _attend(x, number: int):
     """Multi-head self-attention over the positions, equations 2 and 3, added to its input.
 
-    OPEN: Figure 8 alone shows how the result joins. Equation 3 has no offsets.
+    OPEN: the text does not tell how the result joins. Equation 3 ends with the concatenated heads;
+    Keras projects them back to the block's channels (vaswani2017), a quarter of the weights here.
+    The equation has no offsets, and no position codes are mentioned.
     """
     _, height, width, channels = x.shape
     tokens = layers.Reshape((height * width, channels), name=f"tokens_{number}")(x)
@@ -128,8 +130,8 @@ def _attend(x, number: int):
 def _skip(before, after, stride: int, number: int):
     """What went into a block, added to what came out of it.
 
-    OPEN: Figure 7 alone shows where the skips go. Where shapes differ, a 1x1 convolution matches
-    them, as in residual networks (he2016).
+    OPEN: section 3.3 has them "between successive depthwise and pointwise convolution layers".
+    Where shapes differ, a 1x1 convolution matches them, as in residual networks (he2016).
     """
     if stride == 2:  # the block's windows are centred on positions 1, 3, 5, ...
         before = layers.Cropping2D(((1, 0), (1, 0)), name=f"skip_{number}_crop")(before)
@@ -167,7 +169,7 @@ def compile_model(model: keras.Model, learning_rate: float = 0.001) -> keras.Mod
 
 
 def layout() -> tuple[list, list]:
-    """Columns and arrows for `drawings.blocks`: MobileNet at 48x48 with the skips of Figure 7."""
+    """Columns and arrows for `drawings.blocks`: MobileNet at 48x48 with skips as we read them."""
     side, columns = 24, [[("image", "48x48x1")], [("normal", "24x24x32")]]
     for n, (filters, stride) in enumerate(BLOCKS, start=1):
         side //= stride
@@ -179,9 +181,10 @@ def layout() -> tuple[list, list]:
 
 
 def attention_layout() -> tuple[dict, list]:
-    """Boxes and arrows for `drawings.diagram`: the attention of Figure 8 on a block's output."""
+    """Boxes and arrows for `drawings.diagram`: attention on a block's output, equations 2 and 3."""
     query, key, value = (f"{name}\n{HEADS} x {UNITS}" for name in ("query", "key", "value"))
     scores, weighed, joined = "scaled\nproducts", "weighted\nsum", f"{HEADS} heads\njoined"
+    projected = "projection\n(ours)"
     boxes = {
         "block": (0, 0),
         query: (1.7, 1.2),
@@ -191,9 +194,11 @@ def attention_layout() -> tuple[dict, list]:
         "softmax": (4.9, 0.6),
         weighed: (6.5, 0),
         joined: (8.1, 0),
-        "sum": (9.5, 0),
+        projected: (9.9, 0),
+        "sum": (11.5, 0),
     }
     arrows = [("block", name) for name in (query, key, value)]
     arrows += [(query, scores), (key, scores), (scores, "softmax"), ("softmax", weighed)]
-    arrows += [(value, weighed), (weighed, joined), (joined, "sum"), ("block", "sum", "skip")]
+    arrows += [(value, weighed), (weighed, joined), (joined, projected), (projected, "sum")]
+    arrows += [("block", "sum", "skip")]
     return boxes, arrows
