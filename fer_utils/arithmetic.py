@@ -33,6 +33,7 @@ class Printed(NamedTuple):
 
     @property
     def value(self) -> float:
+        """A fraction."""
         return self.digits / self.scale
 
     @property
@@ -303,6 +304,10 @@ def top1_from_elementwise(
     """Top-1 accuracy behind an element-wise accuracy of one-hot predictions.
 
     A wrong image has two wrong outputs of K, a right one none: 1 - K (1 - E) / 2.
+
+    Args:
+        elementwise: lowest and highest, fractions.
+        num_classes: K.
     """
     low, high = (1 - num_classes * (1 - value) / 2 for value in elementwise)
     return low, high

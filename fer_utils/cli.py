@@ -20,8 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0 fine, 1 a data set on disk is corrupt or a file cannot be read,
-        2 wrong usage.
+        The exit status: 0 fine, 1 where a data set on disk is corrupt, what was named is not
+        there, or a file cannot be read or written.
+
+    Raises:
+        SystemExit: wrong usage, with status 2; or help was asked for, with 0.
     """
     parser = argparse.ArgumentParser(prog="fer-utils", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -66,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `fer-utils results | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        told = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"fer-utils: {told}", file=sys.stderr)
+        return 1
 
 
 def table(rows: list[Sequence[object]], header: Sequence[str]) -> str:
@@ -162,8 +169,12 @@ def _data_check(options: argparse.Namespace) -> int:
 
 def _data_report(options: argparse.Namespace) -> int:
     from fer_utils import data_report
+    from fer_utils.detection import DetectionError
 
-    found = data_report.measure(options.root)
+    try:
+        found = data_report.measure(options.root)
+    except DetectionError as error:
+        raise ValueError(error) from None
     if options.write:
         print(data_report.write(found))
     else:

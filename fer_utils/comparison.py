@@ -17,7 +17,7 @@ from scipy import stats
 from fer_utils import records
 from fer_utils.complexity import convolution_multiplications, separable_multiplications
 from fer_utils.estimates import Estimate, estimate
-from fer_utils.manifests import PublishedCell, load_manifest, load_published, published_papers
+from fer_utils.manifests import PublishedCell, load_manifest, load_published
 from fer_utils.summary import Recorded, recorded
 
 Verdict = Literal[
@@ -85,6 +85,9 @@ def compare(paper: str, folder: Path = records.RESULTS) -> list[Comparison]:
     Args:
         paper: one of `published_papers()`.
         folder: where the records are.
+
+    Raises:
+        ValueError: no such paper, or a record that cannot be read.
     """
     runs = recorded(paper, folder)
     stale = records.stale(runs)
@@ -93,11 +96,6 @@ def compare(paper: str, folder: Path = records.RESULTS) -> list[Comparison]:
         for table in load_published(paper).tables
         for cell in table.cells
     ]
-
-
-def compare_all(folder: Path = records.RESULTS) -> list[Comparison]:
-    """The cells of every paper."""
-    return [comparison for paper in published_papers() for comparison in compare(paper, folder)]
 
 
 def _compare_cell(paper, table, cell: PublishedCell, runs, stale) -> Comparison:

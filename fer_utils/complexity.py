@@ -30,6 +30,12 @@ def separable_multiplications(
 ) -> tuple[int, int]:
     """Multiplications of the depthwise and of the pointwise half of a separable convolution.
 
+    Args:
+        outputs, kernel, channels, filters: see `convolution_multiplications`.
+
+    Returns:
+        (depthwise, pointwise).
+
     Source:
         yengikand2023, section III.A.2: 4,800 + 49,152 = 53,952.
     """
@@ -85,8 +91,8 @@ def latency(predict, image: np.ndarray, repeats: int = 50) -> float:
     """Median seconds that `predict` takes for one image, after a warm-up.
 
     Args:
-        predict: from uint8 (1, H, W, C) to anything.
-        image: uint8 (H, W, C).
+        predict: from (1, H, W, C) to anything.
+        image: (H, W, C), of the dtype that `predict` takes.
         repeats: how many times it is timed.
     """
     batch = image[None]

@@ -110,6 +110,7 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> FaceDatas
         DataMissing: the set is not below `root`; says how to obtain it.
         DataError: it is damaged or not what the manifest says.
         ValueError: an unknown name or option value.
+        TypeError: an option that this set does not take, such as `complete` for "synthetic".
     """
     root = data_root(root)
     try:

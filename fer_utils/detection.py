@@ -358,6 +358,9 @@ def preprocess(
         The images with a face, cropped to its landmarks and padded to 48x48, in their order; and
         what was found in all images of `data`.
 
+    Raises:
+        DetectionError: see `detect`.
+
     Source:
         nouisser2023, sections 3.1 and 4.1.
     """

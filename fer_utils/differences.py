@@ -20,12 +20,12 @@ from fer_utils.records import RESULTS, RunRecord, read_probabilities
 
 @dataclass(frozen=True)
 class Difference:
-    """A number less another, in points: percent of the images.
+    """A number less another: in points, percent of the images, unless both are in another unit.
 
     Args:
         mean: the mean difference, over seeds.
         low, high: the 90 % interval.
-        standard_error: of the mean, in points.
+        standard_error: of the mean.
         df: degrees of freedom of its t distribution; infinite for a normal one.
     """
 
@@ -42,7 +42,7 @@ def of_estimates(before: Estimate, after: Estimate) -> Difference:
     Where the seeds of both are the same networks, the interval is rather too wide.
 
     Args:
-        before, after: in percent.
+        before, after: in one unit, which the difference then has; percent gives points.
     """
     errors = [(found.standard_error, found.df) for found in (before, after)]
     error = float(np.hypot(before.standard_error, after.standard_error))
@@ -68,7 +68,8 @@ def of_runs(
 ) -> Difference:
     """Between the accuracies of two ways to train, tested on the same images.
 
-    People are drawn and not their images where both records know them.
+    Where both records know the people, the larger of two errors counts: of images drawn, and of
+    people drawn.
 
     Args:
         before, after: as many runs, with the same seeds, folds and test images.
@@ -76,6 +77,7 @@ def of_runs(
 
     Raises:
         ValueError: seeds, folds or test images differ.
+        RecordError: a run's probabilities are not beside its record.
     """
     pairs: dict[int, list[tuple[RunRecord, RunRecord]]] = {}
     for first, second in zip(_in_order(before), _in_order(after), strict=True):
@@ -114,7 +116,9 @@ def of_values(values: Sequence[float]) -> Difference:
 def comparable(
     before: Sequence[RunRecord], after: Sequence[RunRecord]
 ) -> tuple[list[RunRecord], list[RunRecord]]:
-    """What `of_runs` can take of both: the seeds of which both have the same folds.
+    """The runs of the seeds of which both have the same folds.
+
+    Whether they were tested on the same images, `of_runs` tells.
 
     Args:
         before, after: any runs of two ways to train.

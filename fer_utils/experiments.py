@@ -75,6 +75,8 @@ def load_parts(
     Raises:
         ParameterError: a fold that the protocol does not have, or official parts that are none.
         DataError: the data are absent or not what they should be.
+        ValueError: the set has no subjects, or too few images or people of an expression; see
+            `splits`.
     """
     data = load_data(dataset, root, **options)
     if protocol == "official" and data.split is None:
@@ -151,8 +153,8 @@ def run(
 
     Raises:
         CheckpointError: below `work` lies a run of this name with other settings.
-        ValueError: the epoch is chosen on the test part and `parameters` do not say so, or the
-            model predicts what are no numbers.
+        ValueError: the epoch is chosen on the test part and `parameters` do not say so, an entry
+            point does not exist, images have no label, or the model predicts what are no numbers.
     """
     if choose_on == "test" and not parameters.get("contrast"):
         raise ValueError("a run whose epoch is chosen on the test part must say so as contrast")
@@ -557,7 +559,7 @@ def contradicted(
         rows: int (N,), rows of its test images in the whole set.
         votes: int (M, V), how many taggers gave each answer to each row of the whole set.
         answers: the V answers.
-        count: how many predictions.
+        count: how many predictions at most.
 
     Returns:
         JSON-ready, the surest first: row, label, predicted, probability, votes by answer.
@@ -578,4 +580,5 @@ def contradicted(
             },
         }
         for n in np.argsort(-sure, kind="stable")[:count]
+        if sure[n]  # 0 where the prediction is right
     ]

@@ -1,6 +1,6 @@
 """What moves a number while the network stays as it is, each step from records of runs.
 
-Every function takes records and gives steps: a number before one change, the number after it, and
+Most functions take records and give steps: a number before one change, the number after it, and
 how far they lie apart. Where no run shows a step, there is none.
 """
 
@@ -57,7 +57,10 @@ def every_step(runs: Sequence[RunRecord], report: DataReport | None) -> dict[str
 
     Args:
         runs: of all papers, those under a wrong protocol included.
-        report: of the data; None: no step on parts of the test images.
+        report: of the data; None: no step on near copies and on faces.
+
+    Raises:
+        RecordError: a run's probabilities are not beside its record.
     """
     kept = comparison.select(runs, {}, records.KEPT)
     return {
@@ -75,7 +78,8 @@ def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
     """Runs that differ in their seed and fold alone, and what they are called.
 
     That is their name without seed and fold, such as "ck48-subject_kfold-full-schedule"; where
-    two groups of a paper share it, what sets them apart follows.
+    two groups of a paper share it, what sets them apart follows. Seeds that lack a fold are left
+    out; weights and members that are named with a seed do not tell groups apart.
 
     Args:
         runs: of one or several papers.
@@ -100,6 +104,7 @@ def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
 
 
 def seeds(runs: Sequence[RunRecord]) -> int:
+    """How many seeds they have."""
     return len({run.seed for run in runs})
 
 
@@ -295,11 +300,15 @@ def towards_a_printed_number(
 
     Args:
         runs: of one paper.
-        fields: of the runs under the right protocol; `balancing` is "train".
+        fields: of the runs under the right protocol, which differ in their seed alone; `balancing`
+            is "train".
         folder: where the records' probabilities are.
 
     Returns:
         What is counted, ours, and how far it is from the first; without runs nothing.
+
+    Raises:
+        ValueError: they differ in more than their seed, such as in their epochs.
     """
     honest = comparison.select(runs, {**fields, "balancing": "train"}, records.KEPT)
     wrong = comparison.select(runs, {**fields, "contrast": BEFORE_SPLIT}, records.KEPT)
@@ -332,8 +341,10 @@ def towards_a_printed_number(
     ]
 
 
-def accuracy(runs: Sequence[RunRecord], metric: str = "accuracy", part: str = "test") -> Estimate:
-    """In percent."""
+def accuracy(
+    runs: Sequence[RunRecord], metric: str = "accuracy", part: str = "test"
+) -> Estimate | None:
+    """In percent; None without runs that have all folds."""
     return estimate(runs, metric, "percent", part=part)
 
 

@@ -51,7 +51,8 @@ def score(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str,
     Returns:
         n, correct, accuracy, balanced_accuracy and macro_f1 (means over the classes present),
         log_loss (nats), elementwise_accuracy, confusion_matrix (rows true), and per_class with
-        recall, precision, f1 and support (None for 0/0). Fractions, not percent; JSON-ready.
+        recall, precision, f1 and support. None: recall and f1 of an expression without images,
+        precision of one that is never predicted. Fractions, not percent; JSON-ready.
 
     Raises:
         ValueError: no images, labels outside 0..K-1, or shapes that do not match.
@@ -91,11 +92,18 @@ def score(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str,
     }
 
 
-# Figures of a confusion matrix, or of many: counts (..., K, K), rows true, to fractions (...).
+# Figures of a confusion matrix, or of many; arguments and results as `accuracy` has them.
 
 
 def accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Share of images whose most probable expression is the true one."""
+    """Share of images whose most probable expression is the true one.
+
+    Args:
+        matrix: counts (..., K, K), rows true.
+
+    Returns:
+        Fractions (...).
+    """
     return _right(matrix).sum(axis=-1) / matrix.sum(axis=(-2, -1))
 
 
@@ -116,7 +124,9 @@ def macro_f1(matrix: np.ndarray) -> np.ndarray:
 
 
 def detection_rate(matrix: np.ndarray) -> np.ndarray:
-    """Share of expressions whose most frequent prediction is right.
+    """Share of the expressions that occur whose most frequent prediction is right.
+
+    Of equally frequent ones the first counts.
 
     Source:
         "Emotion detection rate" under Tables 5.1-5.5 of rahman2021: 5 of 7 is 71.42 %.

@@ -38,6 +38,7 @@ class With:
         }
 
     def fits(self, chosen: BaseModel) -> bool:
+        """Whether every other parameter has one of its values."""
         return all(_as_run(chosen, name) in fit for name, fit in self.others.items())
 
     def __str__(self) -> str:

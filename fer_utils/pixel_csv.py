@@ -31,7 +31,8 @@ class PixelTable(NamedTuple):
     """What a pixel CSV says.
 
     Args:
-        images: uint8 (N, 48, 48, 1), 0-255 grey; read-only, mapped from the cache.
+        images: uint8 (N, 48, 48, 1), 0-255 grey; read-only and mapped where the cache can be
+            written.
         labels: int64 (N,), the code in the column "emotion"; -1 without that column.
         usage: int64 (N,), an index into `Rules.usages`; -1 without the column "Usage".
         sha256: of the file.

@@ -85,10 +85,10 @@ def examples(data: FaceDataset, each: int = 2) -> Figure:
     return faces(np.stack(images), titles, columns=len(data.class_names))
 
 
-def first_faces(data: FaceDataset, count: int = 7) -> Figure:
-    """The first images of a set, each under its expression."""
-    some = data.subset(np.arange(min(count, len(data))))
-    return faces(some.images, _expressions(some), columns=count)
+def first_faces(data: FaceDataset) -> Figure:
+    """The first seven images of a set, each under its expression."""
+    some = data.subset(np.arange(min(7, len(data))))
+    return faces(some.images, _expressions(some))
 
 
 def changed_faces(
@@ -130,7 +130,11 @@ def permitted(data: FaceDataset, draw: Callable[[FaceDataset], Figure]) -> Figur
 
 
 def class_counts(parts: dict[str, FaceDataset]) -> Figure:
-    """How many images of each expression each part holds."""
+    """How many images of each expression each part holds.
+
+    Args:
+        parts: by name; the first three are drawn, all with the same classes.
+    """
     figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
     names = next(iter(parts.values())).class_names
     left = np.zeros(len(names))
@@ -200,7 +204,8 @@ def confusions(groups: Mapping[str, Sequence[RunRecord]]) -> Figure | Markdown:
     """Confusion matrices beside each other, each row in percent of the images of its expression.
 
     Args:
-        groups: runs by title, all on the same expressions; the matrices of a group are added up.
+        groups: runs by title, at least one each, all on the same expressions; the matrices of a
+            group are added up.
     """
     if not groups:
         return note(NO_RUN)
@@ -347,7 +352,8 @@ def sizes_that_fit(figures: Sequence[Printed], largest: int, known: Mapping[int,
     Args:
         figures: accuracies on the same images.
         largest: the largest n.
-        known: sizes to mark, with a label; those on which all figures fit are named.
+        known: sizes to mark, with a label, at least one up to `largest`; those on which all figures
+            fit are named.
     """
     sizes = np.arange(1, largest + 1)
     fitting = np.max(
@@ -411,14 +417,14 @@ def room_for_accuracy(columns: Sequence[Column]) -> Figure:
     return finished(figure)
 
 
-def detected(images: np.ndarray, detections: Detections, columns: int = 7) -> Figure:
+def detected(images: np.ndarray, detections: Detections) -> Figure:
     """Faces with box and landmarks, the same cropped and padded, and images without a face.
 
     Args:
         images: uint8 (N, H, W, 1), at least one with a face.
         detections: what was found in them.
-        columns: pictures in a row.
     """
+    columns = 7
     kept = np.flatnonzero(detections.found)[:columns]
     lost = np.flatnonzero(~detections.found)[:columns]
     figure, axes = plt.subplots(3, columns, figsize=(1.35 * columns, 4.4), layout="constrained")

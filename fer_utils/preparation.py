@@ -65,8 +65,12 @@ def prepare(data: FaceDataset, targets: dict[str, int], order: Order, *, seed: i
         order: what is balanced, and when; "before_split" measures what the wrong order does.
         seed: see `balancing.balance`.
 
+    Returns:
+        What a run takes, and what balancing made.
+
     Raises:
         BalancingError: see `balancing.balance`.
+        ValueError: `data` have no official parts.
     """
     if order == "before_split":
         balanced, split = balancing.balance_before_split(data, targets, seed=seed)

@@ -41,11 +41,14 @@ def crop_and_flip(
     Args:
         images: uint8 (N, H, W, C).
         rng: where the draws come from; the same state gives the same images.
-        size: of the square in pixels.
+        size: of the square in pixels; at most the image's with its padding.
         padding: black pixels added on every side beforehand.
 
     Returns:
         uint8 (N, size, size, C), a new array.
+
+    Raises:
+        ValueError: it is larger.
 
     Source:
         rahman2021, sections 4.2.1.4 and 4.2.1.5: torchvision's RandomCrop and

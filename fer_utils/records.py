@@ -42,6 +42,8 @@ class _Part(BaseModel):
 
 
 class DataUsed(_Part):
+    """The data set of a run, and hashes of its files and of what was taken."""
+
     name: str = Field(description="the manifest's name")
     images: int
     classes: tuple[str, ...]
@@ -51,6 +53,8 @@ class DataUsed(_Part):
 
 
 class SplitUsed(_Part):
+    """How a run divided its images, and a hash of the rows."""
+
     name: str
     description: str
     seed: int | None
@@ -60,16 +64,22 @@ class SplitUsed(_Part):
 
 
 class ModelUsed(_Part):
+    """The size of the network."""
+
     parameters: int
     multiply_accumulates: int = Field(description="for one image")
 
 
 class Selection(_Part):
+    """Which epoch counts, and what chose it."""
+
     rule: str = Field(description="what chose the checkpoint; the test part in a contrast alone")
     epoch: int = Field(description="1-based")
 
 
 class Code(_Part):
+    """The code that made the numbers."""
+
     entry_points: tuple[str, ...]
     sha256: str
     commit: str | None
@@ -125,6 +135,7 @@ def run_name(label: str, parameters: dict, data: str, split: str, code: str) -> 
 
 
 def now() -> str:
+    """UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -163,7 +174,7 @@ def write(
 
     Raises:
         RecordError: a smoke or trial run into `RESULTS`, or a record of that name with other
-            metrics exists.
+            metrics exists, or what is there is no record.
     """
     folder = Path(folder)
     if not takes(folder, record.profile):
@@ -240,7 +251,11 @@ def read(path: Path) -> RunRecord:
 
 
 def read_all(paper: str, folder: Path = RESULTS) -> list[RunRecord]:
-    """Every record of a paper, in the order of their names."""
+    """Every record of a paper, in the order of their names.
+
+    Raises:
+        RecordError: a file that is no record.
+    """
     return [read(path) for path in sorted((Path(folder) / paper).glob("*.json"))]
 
 

@@ -47,7 +47,7 @@ def claims(judged: Sequence[Judged]) -> HTML:
     """Claims with their outcome and why, each followed by the cells behind it.
 
     Args:
-        judged: of `judge`.
+        judged: of `claims.judge`.
     """
     head = "".join(f"<th>{name}</th>" for name in ("Claim", "Printed", "Ours, 90 %", "Outcome"))
     bodies = "".join(_claim(found) for found in judged)

@@ -75,7 +75,8 @@ def official(data: FaceDataset) -> Split:
     """The parts that the source of the data defines.
 
     Raises:
-        ValueError: the source defines none, or images have no label.
+        ValueError: the source defines none, train or test is empty, images have no label, or the
+            set is balanced.
     """
     _labels(data)
     if data.split is None:
@@ -97,7 +98,8 @@ def stratified(
         seed: what draws the images.
 
     Raises:
-        ValueError: fractions that are none, or an expression with too few images.
+        ValueError: fractions that are none, an expression with too few images, images without a
+            label, or a balanced set.
     """
     labels = _labels(data)
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
@@ -127,14 +129,16 @@ def subject_kfold(
         data: a labelled set with subjects.
         folds: how many splits.
         seed: what draws the subjects.
-        val_fraction: share of the other subjects' images that validate, about; 0 for none.
+        val_fraction: share of the other subjects' images that validate, about; 0 for none, at most
+            0.5.
 
     Returns:
         `folds` splits; expressions are as evenly spread as whole subjects allow.
 
     Raises:
-        ValueError: no subjects in this set, more folds than subjects, or an expression that too
-            few of them show.
+        ValueError: no subjects in this set, fewer than two folds or more than subjects, an
+            expression that too few of them show, a `val_fraction` outside 0-0.5, images without a
+            label, or a balanced set.
     """
     labels, subjects = _labels(data), _subjects(data)
     number = len(np.unique(subjects))
@@ -163,14 +167,16 @@ def leave_one_subject_out(
     Args:
         data: a labelled set with subjects.
         seed: what draws the validation subjects.
-        val_fraction: share of the other subjects' images that validate, about; 0 for none.
+        val_fraction: share of the other subjects' images that validate, about; 0 for none, at most
+            0.5.
 
     Returns:
         One split a subject, in the order of their names.
 
     Raises:
-        ValueError: no subjects in this set, fewer than two (three with validation), or an
-            expression that too few of them show.
+        ValueError: no subjects in this set, fewer than two (three with validation), an expression
+            that too few of them show, a `val_fraction` outside 0-0.5, images without a label, or a
+            balanced set.
     """
     _labels(data)
     subjects = _subjects(data)
@@ -332,36 +338,13 @@ class LeakageReport:
         """The overlap of one kind between two parts.
 
         Raises:
-            ValueError: the data set has no subjects or sequences, or a part is empty.
+            ValueError: the data set has no subjects or sequences, a part is empty, or the two are
+                not in the order of `PARTS`.
         """
         for overlap in self.overlaps:
             if (overlap.kind, overlap.first, overlap.second) == (kind, first, second):
                 return overlap
         raise ValueError(f"split {self.split}: nothing is known of {kind} in {first} and {second}")
-
-    @property
-    def copied_test_rows(self) -> np.ndarray:
-        """Rows of the test part with a near copy in train, int64 (M,), sorted.
-
-        `np.setdiff1d(split.test, report.copied_test_rows)` is the test part without them.
-        """
-        return self.find("near copy").second_rows
-
-    def table(self) -> list[dict]:
-        """A row a kind and pair of parts: counts, and the share of each part, a fraction."""
-        return [
-            {
-                "kind": o.kind,
-                "first": o.first,
-                "second": o.second,
-                "count": o.count,
-                "first_images": len(o.first_rows),
-                "second_images": len(o.second_rows),
-                "first_share": len(o.first_rows) / self.sizes[o.first],
-                "second_share": len(o.second_rows) / self.sizes[o.second],
-            }
-            for o in self.overlaps
-        ]
 
 
 def leakage(data: FaceDataset, split: Split, threshold: float = 0.97) -> LeakageReport:
@@ -373,7 +356,7 @@ def leakage(data: FaceDataset, split: Split, threshold: float = 0.97) -> Leakage
         threshold: correlation from which two images are near copies, see `near_copies`.
 
     Raises:
-        ValueError: a split of another data set, or a threshold outside 0-1.
+        ValueError: a split of another data set, or a threshold that is not above 0 and at most 1.
     """
     rows = {part: rows for part, rows in split.parts().items() if len(rows)}
     last = max(int(r.max()) for r in rows.values())
@@ -449,7 +432,7 @@ def near_copies(
         mirror: whether a left-right mirrored copy counts.
 
     Raises:
-        ValueError: a threshold outside 0-1, or images of different sizes.
+        ValueError: a threshold that is not above 0 and at most 1, or images of different sizes.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")

@@ -65,10 +65,12 @@ class Recorded:
 
     @property
     def history(self) -> dict[str, list[float]]:
+        """What each epoch gave, from the record itself."""
         return self.whole.history
 
     @property
     def model(self) -> records.ModelUsed:
+        """The size of the network, from the record itself."""
         return self.whole.model
 
 

@@ -200,7 +200,7 @@ def generate(
     sequences; the last of all is cut where `count` is no multiple of `frames`.
 
     Args:
-        count: how many images; about 25 or more for all three parts to have some.
+        count: how many images; for all three parts to have some, more than 8 times `frames`.
         seed: integer >= 0.
         expressions: the classes in the order of the labels, of `EXPRESSIONS`.
         class_weights: expression -> relative frequency >= 0; FER2013's counts by default.
@@ -273,7 +273,6 @@ def prototype(
     expression: str,
     *,
     intensity: float = 1.0,
-    traits: Mapping[str, float] | None = None,
     size: int = SIZE,
 ) -> np.ndarray:
     """Draw one face with the action units of an expression's EMFACS prototype.
@@ -281,20 +280,19 @@ def prototype(
     Args:
         expression: one of `EXPRESSIONS`.
         intensity: factor on the prototype's intensities, 0 (neutral) to 1 (apex).
-        traits: as in `draw`.
         size: height and width of the picture, pixels.
 
     Returns:
         uint8 (size, size), 0-255 grey.
 
     Raises:
-        ValueError: an unknown expression, an intensity outside 0-1.
+        ValueError: an unknown expression, an intensity outside 0-1, a size below 8.
     """
     _check_expressions((expression,))
     if not 0 <= intensity <= 1:
         raise ValueError(f"intensity must be in 0-1, not {intensity}")
     units = {au: INTENSITIES[grade] * intensity for au, grade in PROTOTYPES[expression].items()}
-    return draw(units, traits=traits, size=size)
+    return draw(units, size=size)
 
 
 # -- arguments ------------------------------------------------------------------------------------

@@ -458,6 +458,12 @@ def test_a_random_split_is_tried_on_the_whole_set():
     assert audit.share_of_draws(columns, 100, 3) == 0  # too few for recalls with two decimals
 
 
+def test_recalls_on_images_of_no_data_set_are_passed_over():
+    fields = {"dataset": None, "select": {"model": "m"}}
+    cells = [percent(c, 0.5, "recall", expression=c) | fields for c in NAMES]
+    assert audit.columns(small(*cells, percent("m", 0.5, "accuracy") | fields)) == []
+
+
 def test_percentages_may_miss_their_total_by_what_rounding_allows():
     thirds = [cell(f"third-{k}", 33.3, "33.3", "share") for k in range(3)]
     claims = [

@@ -10,8 +10,9 @@ import pytest
 import trees
 import yaml
 
-from fer_utils import audit, comparison, manifests, records
+from fer_utils import audit, comparison, data_report, manifests, records
 from fer_utils.cli import main, table
+from fer_utils.detection import DetectionError
 from fer_utils.manifests import dataset_names, load_published, published_papers
 
 PAPER = "yengikand2023"
@@ -207,6 +208,23 @@ def test_the_data_root_is_read_from_the_environment(tmp_path, capsys, monkeypatc
     monkeypatch.setenv("FER_DATA", str(root))
     assert main(["data", "check"]) == 1
     assert "fer2013 is corrupt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DetectionError("no landmark model"), "no landmark model"),
+        (PermissionError(13, "Permission denied", "data.json"), "data.json: Permission denied"),
+        (OSError("no room"), "no room"),
+    ],
+)
+def test_what_a_report_lacks_is_one_sentence(error, told, capsys, monkeypatch):
+    def fail(root):
+        raise error
+
+    monkeypatch.setattr(data_report, "measure", fail)
+    assert main(["data", "report"]) == 1
+    assert one_sentence(capsys.readouterr()) == f"fer-utils: {told}\n"
 
 
 # ---- printing ----------------------------------------------------------------------------------

@@ -598,3 +598,5 @@ def test_contradicted_predictions_are_the_surest_wrong_ones_with_their_votes(don
     assert (found[0]["label"], found[0]["predicted"]) == ("happiness", "anger")
     assert [told["probability"] for told in found] == [0.9, 0.7]
     assert [told["votes"] for told in found] == [{"unknown": 10}, {"anger": 3, "unknown": 7}]
+    every = experiments.contradicted(made, rows, votes, ("anger", "unknown"))
+    assert [told["row"] for told in every] == [7, 4, 2]

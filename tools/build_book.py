@@ -99,10 +99,12 @@ class Page:
 
     @property
     def name(self) -> str:
+        """Unique among the pages."""
         return f"{self.notebook.stem}-{self.paper}" if self.paper else self.notebook.stem
 
     @property
     def executed(self) -> Path:
+        """Where it is once it is whole."""
         return BUILD / "notebooks" / f"{self.name}.ipynb"
 
 
@@ -120,10 +122,12 @@ def pages() -> list[Page]:
 
 
 def papers() -> list[str]:
+    """Keys of all published files, whether or not there is a chapter."""
     return [path.stem for path in published_files()]
 
 
 def published_files() -> list[Path]:
+    """A paper each, in the order of their names."""
     return sorted((ROOT / "data_manifests" / "published").glob("*.yaml"))
 
 
@@ -170,11 +174,17 @@ def is_current(page: Page, profile: str) -> bool:
 
 
 def sentinel_of(page: Page, profile: str) -> Path:
+    """What its last cell writes."""
     return BUILD / profile / f"{page.name}.done.json"
 
 
 def chapter(page: Page, profile: str, progress: bool = True) -> None:
     """Execute a page, unless build/notebooks has it and nothing it depends on has changed.
+
+    Args:
+        page: of `pages`.
+        profile: see `CELL_SECONDS`.
+        progress: whether to show how far it is.
 
     Raises:
         SystemExit: it failed; build/notebooks holds no version of it.

@@ -183,9 +183,11 @@ def show(line: str) -> None:
 
 
 def shown(path: Path) -> str:
+    """A path for people: relative to the project's folder where it lies in it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def clock(seconds: float) -> str:
+    """Minutes and seconds, such as "61:05"."""
     minutes, seconds = divmod(int(seconds), 60)
     return f"{minutes}:{seconds:02d}"

@@ -191,6 +191,7 @@ def _how_far(log: Path) -> str:
 
 
 def cores() -> int:
+    """Those that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -88,7 +88,7 @@ def check_data(runs: list[grid.Run]) -> bool:
 
 
 def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
-    """Make what is to be made; Snakemake's exit status."""
+    """Make what is to be made; 0 where all was, else another number."""
     print(listing(runs, options), flush=True)
     to_do = grid.to_make(runs, options.hours)
     if not to_do:
@@ -238,6 +238,7 @@ def purpose(run: grid.Run, verdicts: dict[tuple[str, str], str]) -> str:
 
 
 def told(seconds: float | None) -> str:
+    """A time in minutes or hours, for people."""
     if seconds is None:
         return "not known"
     if seconds < 3600:

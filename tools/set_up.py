@@ -165,6 +165,11 @@ def progress() -> str:
 
 
 def version_of(name: str) -> str:
+    """The version that requirements.lock pins.
+
+    Raises:
+        SystemExit: it pins none.
+    """
     found = re.search(rf"^{re.escape(name)}==(\S+)", LOCK.read_text(), re.M)
     if not found:
         sys.exit(f"requirements.lock does not pin {name}.")

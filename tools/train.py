@@ -141,7 +141,11 @@ def with_energy(record: records.RunRecord, energy: Energy) -> records.RunRecord:
 
 
 def read_record(run: dict, path: Path) -> records.RunRecord:
-    """The record that an execution wrote, if it is what was asked for."""
+    """The record that an execution wrote.
+
+    Raises:
+        Failed: it cannot be read, or has other parameters, another profile or other code.
+    """
     try:
         record = records.read(ROOT / path)
     except records.RecordError as error:

@@ -127,6 +127,7 @@ def runs_to_make(runs: list[grid.Run], build: Path) -> list[grid.Run]:
 
 
 def results_of(options: argparse.Namespace) -> Path:
+    """The folder that the records join."""
     return ROOT / ("build/smoke-grid/records" if options.smoke else "results")
 
 
@@ -231,6 +232,7 @@ def next_step(ready: list[grid.Run], at_work: set[str]) -> grid.Run | grid.Prepa
 
 
 def start(run: grid.Run | grid.Preparation, build: Path, options: argparse.Namespace) -> Training:
+    """Start a run or a preparation in a process group of its own, which dies with this process."""
     print(f"  {run.name}  started", flush=True)
     # Side by side with all cores each, they would wait for one another.
     share = 0 if options.at_once == 1 else max(1, cores() // options.at_once)

@@ -51,6 +51,7 @@ class Column:
 
     @property
     def printed(self) -> Printed:
+        """The accuracy."""
         return figure(self.cell)
 
     def excluded_by(self, supports: Mapping[str, int], rule: Rule) -> str | None:
@@ -73,7 +74,9 @@ def columns(paper: PublishedPaper) -> list[Column]:
     found = []
     for cells in models(paper).values():
         recalls = {c.expression: figure(c) for c in cells if c.metric == "recall"}
-        if not recalls or set(recalls) != set(load_manifest(cells[0].dataset).class_names):
+        if not recalls or not cells[0].dataset:
+            continue
+        if set(recalls) != set(load_manifest(cells[0].dataset).class_names):
             continue
         accuracies = {figure(c): c for c in reversed(cells) if c.metric == "accuracy" and figure(c)}
         found += [

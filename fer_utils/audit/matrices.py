@@ -24,6 +24,9 @@ def confusion(paper: PublishedPaper, matrix: PublishedMatrix) -> Outcome:
     Counts: row c must add up to the images of expression c in one part, and the diagonal to the
     printed accuracy. Percentages: each row must add up to 100 within the rounding of its K numbers,
     and the diagonal, weighted by a part's images, must leave room for the accuracy.
+
+    Raises:
+        ValueError: an entry is no plain number; a count is digits alone.
     """
     parts = {
         label: supports

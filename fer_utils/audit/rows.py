@@ -65,6 +65,7 @@ class Trio:
 
     @property
     def num_classes(self) -> int:
+        """Expressions of the data set."""
         return len(next(iter(self.parts.values())))
 
     def accuracy_is_top1(self) -> bool:

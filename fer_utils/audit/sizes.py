@@ -45,8 +45,8 @@ def known_sizes(cells: Sequence[PublishedCell]) -> dict[int, str]:
         cells: of one data set.
 
     Returns:
-        The parts in the manifests, where a set has none its usual shares, and the `n_test` of the
-        cells that are neither.
+        The parts in the manifests but for training, of sets of one name as well; where a set has
+        none its usual shares; and the `n_test` of cells that are neither.
     """
     sizes: dict[int, dict[str, list[str]]] = {}  # by images and set: its parts of that size
 
@@ -77,9 +77,9 @@ def known_sizes(cells: Sequence[PublishedCell]) -> dict[int, str]:
 def granularity(paper: PublishedPaper) -> Iterator[Outcome]:
     """Which test-set sizes allow the printed accuracies, jointly for all on one test set.
 
-    Own accuracies on one part of one data set are taken to share their images. All is well where
-    they fit the official part that they name, or, where there is none, every known size. A result
-    that is printed with two values is left to `same_result`.
+    Own accuracies on one part of one data set are taken to share their images. All is well where,
+    rounded, they fit the official part that they name, or, where there is none, every known size.
+    A result that is printed with two values is left to `same_result`.
     """
     twice = {cell.id for cells in contradicting(paper) for cell in cells}
     groups: dict[tuple, list[PublishedCell]] = {}

@@ -154,7 +154,7 @@ def same_number(paper: PublishedPaper, claim: SameNumber) -> Outcome:
 
 
 def highest(paper: PublishedPaper, claim: Highest) -> Outcome:
-    """Whether a result is above all others of its kind that the paper names."""
+    """Whether no other result of its kind that the paper names is above it; an equal one is not."""
     best = share_of(paper, claim.best)
     above = [name for name in claim.others if share_of(paper, name) > best]
     if not above:

@@ -95,7 +95,7 @@ def shared_with_train(prepared: Iterable[Mapping]) -> Markdown:
     """How many test images were made from an original that a training image was made from, too.
 
     Args:
-        prepared: of `preparation.told`; those that were balanced before the split count.
+        prepared: of `preparation.told`; the first that was balanced before the split counts.
     """
     found = [told["share_with_train"]["test"] for told in prepared if told["share_with_train"]]
     if not found:

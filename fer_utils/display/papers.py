@@ -194,6 +194,10 @@ def changes(
         reference: the row that the others are changes of; it is left out.
         recorded: the paper's records.
         folder: where the records' probabilities are.
+
+    Raises:
+        ValueError: two runs of one seed and fold were tested on different images, or probabilities
+            are not beside their record.
     """
 
     def points(before: dict, after: dict | None) -> str:

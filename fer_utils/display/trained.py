@@ -219,6 +219,9 @@ def outputs_above_one_half(
         runs: records that keep their probabilities; those that agree in `fields` stand in one line.
         fields: parameters that the lines name.
         folder: where the probabilities are.
+
+    Raises:
+        RecordError: probabilities are missing.
     """
     groups: dict[tuple, list[np.ndarray]] = {}
     for run in runs:
@@ -327,6 +330,9 @@ def paired(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> HTML | Markdown:
 
     Args:
         pairs: recorded runs with their probabilities, scored on the same images.
+
+    Raises:
+        RecordError: probabilities are missing.
     """
     if not pairs:
         return note("No fusion is recorded together with its members.")

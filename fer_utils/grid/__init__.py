@@ -170,19 +170,16 @@ def narrowed(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
     ]
 
 
-def smoke_runs(
-    runs: Sequence[Run], seeds: Sequence[int] = SEEDS, *, images: int = 200
-) -> list[Run]:
+def smoke_runs(runs: Sequence[Run], seeds: Sequence[int] = SEEDS) -> list[Run]:
     """The same variants as one short epoch each on synthetic faces: the grid without the work.
 
     Args:
         runs: of `plan`.
         seeds: one run each.
-        images: synthetic faces to draw.
     """
     made: dict[str, Run] = {}
-    # The last three matter only with data of their own.
     dropped = ("dataset", "protocol", "fold", "seed", "epochs", "batch_size")
+    # These matter only with data of their own.
     dropped += ("pretraining", "mode", "keep")
     dropped += ("precision",)  # left to the chapter: some processors have one format alone
     for run in runs:
@@ -192,7 +189,7 @@ def smoke_runs(
             for key, value in run.parameters.items()
             if key not in dropped and value != chapter.parameters[key]
         }
-        given = {"epochs": 1, "images": load_published(run.paper).runs.smoke_images or images}
+        given = {"epochs": 1, "images": load_published(run.paper).runs.smoke_images or 200}
         for seed in seeds:
             fields = {"dataset": "synthetic", **variant, **given, "seed": seed}
             request = Request(run.paper, fields, 0, ["smoke"])

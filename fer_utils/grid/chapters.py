@@ -38,7 +38,12 @@ def has_chapter(paper: str) -> bool:
 
 @cache
 def read_chapter(paper: str) -> Chapter:
-    """A chapter's parameters and entry points, read and not run."""
+    """A chapter's parameters and entry points, read and not run.
+
+    Raises:
+        OSError: no such notebook.
+        ValueError: an entry point that does not exist.
+    """
     cells = json.loads((ROOT / "notebooks" / f"{paper}.ipynb").read_text(encoding="utf8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     parameters, entry_points = {}, ()

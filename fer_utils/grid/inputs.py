@@ -13,12 +13,11 @@ from fer_utils.manifests import MANIFESTS, load_manifest
 
 
 @cache
-def data_key(dataset: str, root: Path | None = None) -> str | None:
+def data_key(dataset: str) -> str | None:
     """What tells whether the files of a data set are still the ones of before: names, sizes, times.
 
     Args:
         dataset: a manifest's name.
-        root: the data root; None reads FER_DATA.
 
     Returns:
         16 hexadecimal digits; None where there is nothing; of synthetic faces the hash of the code
@@ -29,7 +28,7 @@ def data_key(dataset: str, root: Path | None = None) -> str | None:
     manifest = load_manifest(dataset)
     lines = []
     for directory in manifest.directories:
-        folder = data_root(root) / directory
+        folder = data_root() / directory
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
             if path.is_file():
                 status = path.stat()

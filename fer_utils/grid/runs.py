@@ -57,6 +57,7 @@ class Run:
 
     @property
     def dataset(self) -> str:
+        """The manifest's name."""
         return self.fields["dataset"]
 
     @property

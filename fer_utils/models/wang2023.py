@@ -18,8 +18,8 @@ from keras import layers
 WIDTHS = (24, 48, 96)  # OPEN: channels of the three residual modules
 REDUCTION = 8  # r of section 2.1
 # OPEN: fewer units behind a ReLU without a bias are often all dead in a new network: one in two.
-# With these widths it is this number, and not r, that counts everywhere but behind the last module's
-# own convolution.
+# With these widths it is this number, and not r, that counts everywhere but behind the last
+# module's own convolution.
 LEAST_UNITS = 8
 
 # Table 1, by the number of finished epochs. OPEN: its epochs are counted from 0.

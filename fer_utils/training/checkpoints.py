@@ -65,7 +65,8 @@ def save_state(
 
     Args:
         folder: made if it does not exist.
-        state: JSON-ready, with "run" and "epoch" (epochs finished).
+        state: JSON-ready, with "run", "epoch" (epochs finished) and, unless this is the best,
+            "best".
         write_weights: writes the weights to the path it is given.
         best: whether this epoch is the best so far.
         suffix: ending of the weight files, such as ".keras".
@@ -95,7 +96,11 @@ def extend(shorter: Path, folder: Path, epochs: int) -> bool:
         epochs: of the new run.
 
     Returns:
-        Whether there was such a run to begin with.
+        Whether it did; not where `folder` has checkpoints, or `shorter` has none or is not
+        finished.
+
+    Raises:
+        ValueError: the state of `shorter` cannot be read.
     """
     if (folder / "state.json").exists() or not (shorter / "state.json").exists():
         return False
@@ -111,7 +116,7 @@ def extend(shorter: Path, folder: Path, epochs: int) -> bool:
 
 
 def keep_to_versions(folder: Path, versions: dict[str, str], framework: str) -> str:
-    """Drop checkpoints that other versions of libraries have made: all epochs are of the same.
+    """Drop checkpoints of other or untold versions of libraries: all epochs are of the same.
 
     Args:
         folder: of a run; it exists.

@@ -44,6 +44,9 @@ def prepare(seed: int, threads: int = 0) -> None:
     Args:
         seed: of the first weights; epochs draw from (seed, epoch), see `fit`.
         threads: cores that TensorFlow may use, 0 for all; only before its first operation.
+
+    Raises:
+        RuntimeError: another number of threads after TensorFlow's first operation.
     """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
@@ -77,7 +80,7 @@ def fit(
         model: compiled; its loss sees targets float32 (N, K).
         train: images to learn from; `targets` where the set has them, else one-hot labels.
         val: images that choose the epoch; the test part only where that is what is to be shown.
-        epochs: how many in all, those of an earlier call included.
+        epochs: how many in all, those of an earlier call included; at least 1.
         batch_size: images a step.
         seed: of order, augmentation and dropout.
         folder: where the checkpoints are and go.
@@ -90,8 +93,8 @@ def fit(
         The history and the chosen epoch; `model` has its weights.
 
     Raises:
-        CheckpointError: `folder` belongs to a run with other settings.
-        ValueError: `select` is neither rule.
+        CheckpointError: `folder` belongs to a run with other settings, or is damaged.
+        ValueError: `select` is neither rule, or images without a label.
     """
     if select not in ("val_accuracy", "last"):
         raise ValueError(f"select {select!r}: one of val_accuracy, last")
@@ -159,7 +162,11 @@ def fit(
 
 
 def size(model: keras.Model, images: np.ndarray) -> tuple[int, int]:
-    """Weights of a model, and its multiply-accumulates for one of `images`."""
+    """Weights of a model, moving averages included, and its multiply-accumulates for one image.
+
+    Raises:
+        ValueError: a layer whose multiply-accumulates are not known.
+    """
     return model.count_params(), complexity.multiply_accumulates(model)
 
 

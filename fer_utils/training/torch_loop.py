@@ -95,7 +95,7 @@ def fit(
         model: network and optimizer; the loss is cross-entropy.
         train: images to learn from; `targets` where the set has them, else one-hot labels.
         val: images that choose the epoch; the test part only where that is what is to be shown.
-        epochs: how many in all, those of an earlier call included.
+        epochs: how many in all, those of an earlier call included; at least 1.
         batch_size: images a step.
         seed: of order, augmentation and dropout.
         folder: where the checkpoints are and go.
@@ -108,7 +108,7 @@ def fit(
         The history and the chosen epoch; the network has its weights.
 
     Raises:
-        CheckpointError: `folder` belongs to a run with other settings.
+        CheckpointError: `folder` belongs to a run with other settings, or is damaged.
         ValueError: `select` is neither rule, or images without a label.
     """
     if select not in ("val_accuracy", "last"):
@@ -225,7 +225,11 @@ def in_software(precision: Precision) -> bool:
 
 
 def size(model: Trainable, images: np.ndarray) -> tuple[int, int]:
-    """Weights of a network, and its multiply-accumulates for one of `images`."""
+    """Weights of a network, running averages left out, and its multiply-accumulates for one image.
+
+    Raises:
+        ValueError: a layer whose multiply-accumulates are not known.
+    """
     weights = sum(weight.numel() for weight in model.network.parameters())
     return weights, complexity.torch_multiply_accumulates(model.network, images[0])
 

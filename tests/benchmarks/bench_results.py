@@ -38,7 +38,7 @@ except ImportError:
 if {whole}:
     recorded = comparison.recorded = records.read_all
 imported = time.process_time()
-every = comparison.compare_all()
+every = [found for paper in published_papers() for found in comparison.compare(paper)]
 compared = time.process_time()
 overview = display.overview(every).data
 shown = time.process_time()
