@@ -290,6 +290,25 @@ def test_slips_in_a_claim_or_matrix_are_refused(claims, matrices, message):
         claimed(*claims, matrices=matrices)
 
 
+@pytest.mark.parametrize(
+    ("field", "of"),
+    [
+        ({"base": "blank"}, "gain"),
+        ({"points": "blank"}, "gain"),
+        ({"accuracy": "blank"}, "figure-5"),
+    ],
+)
+def test_a_claim_or_matrix_on_an_accuracy_without_a_number_is_refused(field, of):
+    blank = cell(id="blank", value=None, printed="NULL", margin=None, kind="cited", select={})
+    cells = [*claimed().cells, blank]
+    raw = paper(*(one if isinstance(one, dict) else one.model_dump() for one in cells)).model_dump()
+    fields = {"claims": [IMPROVEMENT | field]}
+    if of == "figure-5":
+        fields = {"matrices": [MATRIX | field]}
+    with pytest.raises(ValidationError, match=f"{of}: blank prints no number"):
+        PublishedPaper.model_validate(raw | fields)
+
+
 # ---- yengikand2023 ----------------------------------------------------------------------------
 
 
