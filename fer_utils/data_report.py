@@ -411,32 +411,40 @@ def with_a_face(
     return _right_without(run, part.faceless, folder) if part and part.faceless else None
 
 
-def with_ties(
+def without_ties(
     run: records.RunRecord, report: DataReport, folder: Path = records.RESULTS
-) -> tuple[float, float, float] | None:
-    """A run's accuracy on FER+'s test part, 0-1, by what counts where expressions share the votes.
+) -> tuple[int, int] | None:
+    """Right images and images of a run's test part with one expression that leads the votes.
 
     Args:
         run, report, folder: as of `without_copies`.
 
     Returns:
-        As labelled; with any of those that share the most votes counted as right; and without the
-        images in which several do. None for a run on other images, labels or parts.
+        (correct, n); None for a run that is not on FER+ with all images, as they are labelled here.
 
     Raises:
         RecordError: the probabilities are not beside the record.
     """
-    ties = report.ties
-    if run.data.sha256 != ties.sha256 or run.split.name != "official":
+    return _right_without(run, report.ties.test, folder) if _has_ties(run, report) else None
+
+
+def with_any_leader(
+    run: records.RunRecord, report: DataReport, folder: Path = records.RESULTS
+) -> tuple[int, int] | None:
+    """As `without_ties`, but of all images: right is any expression that shares the most votes."""
+    if not _has_ties(run, report):
         return None
     probabilities, labels = records.read_probabilities(run, folder)
     predicted = probabilities.argmax(axis=1)
     right = predicted == labels
-    lenient = right.copy()
-    for position, leaders in zip(ties.test, ties.leaders, strict=True):
-        lenient[position] = predicted[position] in leaders
-    correct, kept = _right_without(run, ties.test, folder)
-    return float(right.mean()), float(lenient.mean()), correct / kept
+    for position, leaders in zip(report.ties.test, report.ties.leaders, strict=True):
+        right[position] = predicted[position] in leaders
+    return int(right.sum()), len(right)
+
+
+def _has_ties(run: records.RunRecord, report: DataReport) -> bool:
+    """Whether a run was tested on the part whose ties the report has."""
+    return run.data.sha256 == report.ties.sha256 and run.split.name == "official"
 
 
 def _part_of(run: records.RunRecord, report: DataReport) -> ScoredPart | None:

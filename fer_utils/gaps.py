@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from fer_utils import comparison, differences, records
-from fer_utils.data_report import DataReport, with_a_face, without_copies
+from fer_utils.data_report import DataReport, with_a_face, without_copies, without_ties
 from fer_utils.differences import Difference
 from fer_utils.estimates import LEVEL, Estimate, estimate, whole
 from fer_utils.manifests import load_published, published_papers
@@ -71,6 +71,7 @@ def every_step(runs: Sequence[RunRecord], report: DataReport | None) -> dict[str
         "near copies left out": without_near_copies(kept, report),
         "images with a face": on_faces(kept, report),
         "other FER+ rule": which_labels(kept),
+        "ties of votes left out": one_leader(kept, report),
     }
 
 
@@ -228,6 +229,19 @@ def on_faces(
         folder: where the records' probabilities are.
     """
     return _on_fewer_images(runs, report, folder, with_a_face, "images without a face left out")
+
+
+def one_leader(
+    runs: Sequence[RunRecord], report: DataReport | None, folder: Path = records.RESULTS
+) -> list[Step]:
+    """From all test images of FER+ to those in which no two expressions share the most votes.
+
+    Args:
+        runs: on any data; those that are not on FER+ with all images give no step.
+        report: of the data; None: no step.
+        folder: where the records' probabilities are.
+    """
+    return _on_fewer_images(runs, report, folder, without_ties, "ties of votes left out")
 
 
 def _on_fewer_images(

@@ -70,10 +70,12 @@ def test_ties_are_scored_as_labelled_with_any_leader_and_without(make_record, tm
     probabilities = np.eye(8, dtype=np.float32)[predicted]
     run = records.read(records.write(run, probabilities, labels, tmp_path))
     report = data_report.read().model_copy(update={"ties": ties})
-    assert data_report.with_ties(run, report, tmp_path) == (0.25, 0.5, 0.5)
+    assert data_report.with_any_leader(run, report, tmp_path) == (2, 4)
+    assert data_report.without_ties(run, report, tmp_path) == (1, 2)
     drawn = run.model_copy(update={"split": run.split.model_copy(update={"name": "stratified"})})
-    assert data_report.with_ties(drawn, report, tmp_path) is None
-    assert data_report.with_ties(make_record(n=4), report, tmp_path) is None
+    for other in (drawn, make_record(n=4)):
+        assert data_report.without_ties(other, report, tmp_path) is None
+        assert data_report.with_any_leader(other, report, tmp_path) is None
 
 
 def test_leakage_counts_test_images_whose_person_or_video_is_in_training():
@@ -243,10 +245,11 @@ def test_the_report_knows_the_ties_behind_the_labels_of_the_recorded_runs():
     for run in records.read_all("wang2023"):
         if run.data.name != "ferplus":
             continue
-        own, any_leader, without = data_report.with_ties(run, data_report.read())
-        assert own == pytest.approx(run.metrics["test"]["accuracy"])
-        assert any_leader > own
-        assert without != own
+        score = run.metrics["test"]
+        right, images = data_report.with_any_leader(run, data_report.read())
+        assert (images, right > score["correct"]) == (score["n"], True)
+        right, images = data_report.without_ties(run, data_report.read())
+        assert (images, right < score["correct"]) == (score["n"] - len(ties.test), True)
         labels = records.read_probabilities(run)[1]
         assert [leaders[0] for leaders in ties.leaders] == labels[list(ties.test)].tolist()
         scored.append(run)

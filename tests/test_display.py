@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from fer_utils import audit, display, drawings, plots, records
+from fer_utils import audit, data_report, display, drawings, plots, records
 from fer_utils.arithmetic import Printed
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison
@@ -1119,6 +1119,22 @@ def test_an_accuracy_without_copies_stands_beside_the_whole_with_the_images_of_e
         "in which dlib's detector finds a face; -2.50 points (-3.00 to -2.00)."
     )
     assert "No run" in display.on_faces([]).data
+
+
+def test_ties_of_votes_are_counted_and_the_same_predictions_scored_otherwise():
+    report = data_report.read()
+    (run,) = (
+        run for run in records.read_all("wang2023") if run.run.startswith("ferplus-official-plain")
+    )
+    counts, _, line = display.ties([run], report).data.splitlines()
+    train, _, test = report.ties.parts
+    assert counts.startswith(f"{test.tied} of {test.images:,} test images (4.5 %)")
+    assert f"{test.neutral} and {train.neutral} of them are labelled neutral" in counts
+    right, images = data_report.with_any_leader(run, report)
+    assert f"{100 * right / images:.2f} % if any of the expressions" in line
+    right, images = data_report.without_ties(run, report)
+    assert line.endswith(f"{100 * right / images:.2f} % without these images.")
+    assert "not counted" in display.ties([run], None).data
 
 
 def test_two_detectors_are_compared_image_by_image():

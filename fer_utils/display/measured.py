@@ -7,7 +7,7 @@ from pathlib import Path
 
 from IPython.display import HTML, Markdown
 
-from fer_utils.data_report import DataReport, with_ties
+from fer_utils.data_report import DataReport, with_any_leader, without_ties
 from fer_utils.display.cells import note, table
 from fer_utils.gaps import Step
 from fer_utils.records import RESULTS, RunRecord
@@ -69,14 +69,17 @@ def ties(runs: Sequence[RunRecord], report: DataReport | None, folder: Path = RE
         f"({100 * test.tied / test.images:.1f} %) and {train.tied:,} of {train.images:,} training "
         f"images ({100 * train.tied / train.images:.1f} %) have such a tie; {test.neutral:,} and "
         f"{train.neutral:,} of them are labelled neutral. For {test.no_expression:,} and "
-        f'{train.no_expression:,} more images "unknown" or "not a face" has the most votes of all.'
+        f'{train.no_expression:,} images, tied or not, more votes are for "unknown" or for '
+        '"not a face" than for any expression.'
     ]
     for run in runs:
-        if scored := with_ties(run, report, folder):
-            own, any_leader, without = (f"{100 * share:.2f} %" for share in scored)
+        if left := without_ties(run, report, folder):
+            scored = (with_any_leader(run, report, folder), left)
+            any_leader, without = (f"{100 * right / images:.2f} %" for right, images in scored)
             lines.append(
-                f"- `{run.run}`: {own} as labelled, {any_leader} if any of the expressions that "
-                f"share the votes is right, {without} without these images."
+                f"- `{run.run}`: {100 * run.metrics['test']['accuracy']:.2f} % as labelled, "
+                f"{any_leader} if any of the expressions that share the votes is right, {without} "
+                "without these images."
             )
     return Markdown("\n".join([lines[0], "", *lines[1:]]))
 
