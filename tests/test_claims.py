@@ -617,6 +617,21 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
         pairs = differences.comparable(forms[before], forms[after])
         return differences.of_runs(*pairs)
 
+    assert (
+        "the means of the four forms differ by one image at most, and the seeds of one" in believe
+    )
+    assert "form by up to four" in believe
+    right = {
+        form: [
+            run.metrics["test"]["correct"] for run in runs_of("wang2023", f"table3-{form}-ckplus")
+        ]
+        for form in forms
+    }
+    assert {len(seeds) for seeds in right.values()} == {3}
+    means = [np.mean(seeds) for seeds in right.values()]
+    assert max(means) - min(means) == pytest.approx(1)
+    assert max(np.ptp(seeds) for seeds in right.values()) == 4
+
     assert "squeeze-and-excitation adds nothing that stands out, with batch" in believe
     assert "In the one seed of five folds that we have of all four forms" in believe
     seeds = [{run.seed for run in runs} for runs in forms.values()]
