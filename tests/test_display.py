@@ -87,6 +87,9 @@ def test_cited_rows_appear_only_when_asked_for_and_below_the_papers_own():
     found.append(Comparison("p", "own", CELL, OURS, "not reproduced", "below"))
     shown = text(display.verdicts(found, cited=True))
     assert shown.index("not reproduced") < shown.rindex("65.32")
+    size = cited.model_copy(update={"metric": "images", "unit": "count"})
+    of_data = [Comparison("p", "t", size, None, None, "cited")]
+    assert "65.32" not in display.verdicts(of_data, cited=True).data
 
 
 def test_numbers_stand_right_and_words_left():

@@ -16,7 +16,7 @@ from fer_utils.arithmetic import elementwise_from, thresholded_accuracy
 from fer_utils.audit import Finding
 from fer_utils.comparison import Comparison, select, within_rounding
 from fer_utils.display.cells import JOINED, badge, interval, table
-from fer_utils.estimates import Estimate, estimate
+from fer_utils.estimates import METRICS, Estimate, estimate
 from fer_utils.manifests import (
     Improvement,
     OpenDetail,
@@ -39,7 +39,8 @@ def verdicts(
 
     Args:
         comparisons: of one paper; accuracies come first, counts of multiplications last.
-        cited: show the rows that the paper cites from others too, below its own.
+        cited: show what the paper cites of other methods too, below its own; what it cites of data
+            sets, such as their sizes, is left out.
         tables: of which tables; None for all.
         figures: of which metrics; None for all.
     """
@@ -54,7 +55,8 @@ def verdicts(
             continue
         if figures is not None and found.cell.metric not in figures:
             continue
-        if found.verdict is None and not (cited and found.cell.kind == "cited"):
+        of_others = found.cell.kind == "cited" and found.cell.metric in METRICS
+        if found.verdict is None and not (cited and of_others):
             continue
         if found.table != above:
             rows.append(escape(above := found.table))
