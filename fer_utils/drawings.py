@@ -18,8 +18,12 @@ def blocks(columns: Sequence[Sequence[tuple[str, str]]], arrows: Sequence[tuple]
         columns: for each step the boxes below each other, (name, shape).
         arrows: pairs of box names; a third element "skip" bends the arrow over what it skips.
     """
-    figure, axis = plt.subplots(figsize=(0.72 * len(columns), 3.6), layout="constrained")
-    axis.set(xlim=(-0.45, len(columns) - 0.55), ylim=(-2.3, 2.6))
+    half_height = 2.3 if any(len(boxes) > 1 for boxes in columns) else 1.6
+    top = half_height + (0.4 if any(skip for _, _, *skip in arrows) else 0)
+    figure, axis = plt.subplots(
+        figsize=(0.72 * len(columns), 0.73 * (half_height + top)), layout="constrained"
+    )
+    axis.set(xlim=(-0.45, len(columns) - 0.55), ylim=(-half_height, top))
     axis.axis("off")
     at = {}
     for x, boxes in enumerate(columns):
