@@ -260,7 +260,7 @@ def _on_fewer_images(
 
 
 def which_labels(runs: Sequence[RunRecord]) -> list[Step]:
-    """From all test images of FER+ to those that a rule about its votes keeps."""
+    """From all test images of FER+ to those that a rule about its votes keeps: `what` names it."""
     steps = []
     for name, group in groups(runs):
         for part in group[0].metrics:
@@ -269,7 +269,7 @@ def which_labels(runs: Sequence[RunRecord]) -> list[Step]:
                 if scores[0]["n"] < group[0].metrics["test"]["n"]:
                     kept = [(score["correct"], score["n"]) for score in scores]
                     rule = part.removeprefix("test_")
-                    steps.append(_of_part(name, group, f"only what {rule!r} keeps", "test", kept))
+                    steps.append(_of_part(name, group, rule, "test", kept))
     return steps
 
 

@@ -26,7 +26,7 @@ from fer_utils.datasets import FaceDataset
 from fer_utils.differences import Difference
 from fer_utils.display import trained
 from fer_utils.estimates import Estimate
-from fer_utils.gaps import Step
+from fer_utils.gaps import Spread, Step
 from fer_utils.grid import Run
 from fer_utils.manifests import (
     OpenDetail,
@@ -1088,12 +1088,60 @@ def test_a_card_names_its_paper_where_several_stand_together():
     assert "p: counts" in text(display.findings([found], named=True))
 
 
-def test_every_set_of_runs_has_a_dot_in_the_row_of_its_change():
-    def step(paper: str, mean: float) -> Step:
-        change = Difference(mean, mean - 1, mean + 1, 0.3, np.inf)
-        return Step(paper, "a", "what", 60.0, 60 + mean, change, seeds=1, images=10)
+def step_of(
+    paper: str, runs: str, mean: float, what: str = "what", images: int = 10, **more
+) -> Step:
+    change = Difference(mean, mean - 1, mean + 1, 0.3, np.inf)
+    return Step(paper, runs, what, 60.0, 60 + mean, change, seeds=1, images=images, **more)
 
-    steps = {"copies": [step("one", -2), step("two", -3)], "none": [], "faces": [step("two", 4)]}
+
+def lines_of(html) -> list[str]:
+    """The text of each row, "|" between cells."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html.data.replace("<br>", " "))
+    told = ["|".join(re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)) for row in rows]
+    return [re.sub(r"<[^>]+>", "", row).replace("\N{NO-BREAK SPACE}", " ") for row in told]
+
+
+def test_moved_numbers_stand_below_their_paper_and_the_middle_one_above():
+    steps = [step_of("one", "a", 1), step_of("one", "b<", 7, among=20), step_of("two", "c", 3)]
+    shown = display.moved(steps, "Before", "After")
+    assert lines_of(shown) == [
+        "Runs|Seeds|Images|Before, %|After, %|Points",
+        "one",
+        "a|1|10|60.00|61.00|+1.00 (+0.00 to +2.00)",
+        "b&lt;|1|10 of 20|60.00|67.00|+7.00 (+6.00 to +8.00)",
+        "two",
+        "c|1|10|60.00|63.00|+3.00 (+2.00 to +4.00)",
+    ]
+    assert "3 sets of runs: median +3.00 points, +1.00 to +7.00" in text(shown)
+    assert "median" not in text(display.moved(steps[:2], "Before", "After"))
+    assert display.moved([], "Before", "After").data == f"*{display.NO_RUN}*"
+
+
+def test_several_changes_of_the_same_runs_have_a_column_each():
+    """Where all sets of runs have as many images, the head says how many."""
+    steps = [
+        step_of("one", "a", 1, what="x", images=5),
+        step_of("one", "a", 2, what="y"),
+        step_of("one", "b", 3, what="x", images=6),
+    ]
+    assert lines_of(display.moved(steps, "Before")) == [
+        "Runs|Seeds|Before, %|x, %|y (10 images), %",
+        "one",
+        "a|1|60.00|61.00 of 5 +1.00 (+0.00 to +2.00)|62.00 +2.00 (+1.00 to +3.00)",
+        "b|1|60.00|63.00 of 6 +3.00 (+2.00 to +4.00)|–",
+    ]
+
+
+def test_seeds_of_a_set_of_runs_stand_beside_their_spread():
+    found = [Spread("one", "a", (60.0, 62.0), 1.4142, 0.72, 22.55)]
+    assert lines_of(display.spreads(found))[1:] == ["one", "a|2|60.00, 62.00|1.41 (0.72 to 22.55)"]
+    assert "No run" in display.spreads([]).data
+
+
+def test_every_set_of_runs_has_a_dot_in_the_row_of_its_change():
+    copies = [step_of("one", "a", -2), step_of("two", "a", -3)]
+    steps = {"copies": copies, "none": [], "faces": [step_of("two", "a", 4)]}
     (axis,) = plots.moves(steps).axes
     dots = {
         (line.get_xdata()[0], round(line.get_ydata()[0]), line.get_color())

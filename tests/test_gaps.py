@@ -90,7 +90,7 @@ def test_a_rule_about_votes_is_held_against_all_test_images(make_record):
     run = make_record("a-seed0", correct=60, n=100, paper="wang2023")
     run = with_parts(run, test_any=(60, 100), test_majority=(56, 80))
     (step,) = gaps.which_labels([run])
-    assert step.what == "only what 'majority' keeps"
+    assert step.what == "majority"
     assert (step.before, step.after, step.images) == (60, pytest.approx(70), 80)
     assert step.among == 100
     assert step.difference.mean == pytest.approx(10)

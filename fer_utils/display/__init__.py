@@ -8,6 +8,7 @@ models     networks
 trained    recorded runs
 papers     what papers printed, beside our runs
 costs      what runs took, and what others would
+steps      what moves a number
 sentences  what a chapter says of its own numbers
 """
 
@@ -55,6 +56,7 @@ from fer_utils.display.sentences import (
     on_other_part,
     repeated,
 )
+from fer_utils.display.steps import moved, points, spreads
 from fer_utils.display.trained import (
     before_first_fall,
     by_rule,
