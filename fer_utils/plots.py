@@ -6,6 +6,7 @@ Where nothing is recorded, or no face may be shown, a sentence says so in the fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -157,7 +158,7 @@ def learning_curves(
     """Accuracy and loss of each epoch, training and validation, and the epoch that was chosen.
 
     Args:
-        runs: a colour each.
+        runs: a colour each, those of one title the same.
         titles: of the runs, or a pattern for all with names of parameters, such as "seed {seed}";
             empty for the runs' own names.
         loss: what the loss is.
@@ -167,8 +168,11 @@ def learning_curves(
     if isinstance(titles, str):
         titles = [titles.format(**run.parameters | {"seed": run.seed}) or run.run for run in runs]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    colours = sns.color_palette([BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9"], len(runs))
-    for run, title, colour in zip(runs, titles, colours, strict=True):
+    named = list(dict.fromkeys(titles))
+    palette = sns.color_palette([BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9"], len(named))
+    colours = dict(zip(named, palette, strict=True))
+    for run, title in zip(runs, titles, strict=True):
+        colour = colours[title]
         epochs = np.arange(1, len(run.history["loss"]) + 1)
         for axis, key, scale in ((axes[0], "accuracy", 100), (axes[1], "loss", 1)):
             axis.plot(epochs, scale * np.array(run.history[key]), "--", color=colour, alpha=0.6)
@@ -180,7 +184,9 @@ def learning_curves(
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_title("dashed: training, solid: validation, dot: chosen epoch", fontsize="small")
-    axes[1].legend(frameon=False, fontsize="small")
+    handles, labels = axes[1].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    axes[1].legend(once.values(), once.keys(), frameon=False, fontsize="small")
     return finished(figure)
 
 
@@ -269,24 +275,26 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
     """Published numbers with their margins beside our intervals.
 
     Args:
-        comparisons: cells in percent or fractions; those without runs are left out, and so is what
-            stands apart, such as another reading, which would widen the axis for all.
+        comparisons: cells in percent or fractions; those without runs of their own or beside them
+            are left out, and so is what stands apart, such as another reading, which would widen
+            the axis for all.
     """
     to_percent = {"percent": 1, "fraction": 100}
     several = len({found.paper for found in comparisons}) > 1
     lines = []
     for found in comparisons:
-        if found.ours is None or found.cell.unit not in to_percent:
+        beside = {
+            label: other
+            for label, other in found.also.items()
+            if other and APART.keys().isdisjoint(found.cell.also.get(label, {}))
+        }
+        if not (found.ours or beside) or found.cell.unit not in to_percent:
             continue
         scale = to_percent[found.cell.unit]
         name = f"{found.cell.row}, {found.cell.column}"
         name = f"{found.paper}: {name}" if several else name
         lines.append((name, found.ours, found.cell, scale, BLUE))
-        lines += [
-            (f"  {label}", other, None, scale, ORANGE)
-            for label, other in found.also.items()
-            if APART.keys().isdisjoint(found.cell.also.get(label, {}))
-        ]
+        lines += [(label, other, None, scale, ORANGE) for label, other in beside.items()]
     if not lines:
         return note("No full run is recorded.")
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")
@@ -295,11 +303,13 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
             edges = [scale * (cell.value - cell.margin), scale * (cell.value + cell.margin)]
             axis.fill_betweenx([y - 0.35, y + 0.35], *edges, color=GREY, alpha=0.25, linewidth=0)
             axis.plot([scale * cell.value] * 2, [y - 0.35, y + 0.35], color="#24292f", linewidth=2)
+        if ours is None:
+            continue
         axis.plot([scale * ours.low, scale * ours.high], [y, y], color=colour, linewidth=2)
         values = scale * np.array(ours.values)
         axis.plot(values, [y] * len(values), "|", color=colour, markersize=9)
         axis.plot(scale * ours.mean, y, "o", color=colour)
-    axis.set_yticks(range(len(lines)), [line[0] for line in lines])
+    axis.set_yticks(range(len(lines)), [fill(line[0], 40) for line in lines])
     axis.set(ylim=(len(lines) - 0.4, -0.6), xlabel="accuracy, %")
     axis.set_title(
         "black: published, grey: margin; dot and line: our mean and 90 % interval, ticks: seeds",

@@ -146,6 +146,17 @@ def test_figure_against_the_paper_leaves_out_cells_without_runs_and_what_stands_
     assert [label.strip() for label in labels] == ["Ours <b>, FER2013", "by subject"]
 
 
+def test_what_stands_beside_a_cell_is_drawn_against_it_where_no_run_is_its_own():
+    cell = CELL.model_copy(update={"also": {"20 epochs": {"epochs": 20}}})
+    found = Comparison("p", "t", cell, None, "not attempted", "none", {"20 epochs": OURS})
+    (axis,) = plots.against_paper([found]).axes
+    labels = [tick.get_text().strip() for tick in axis.get_yticklabels()]
+    assert labels == ["Ours <b>, FER2013", "20 epochs"]
+    rows = {round(line.get_ydata()[0]) for line in axis.lines if line.get_marker() == "o"}
+    assert rows == {1}  # the cell's own row has its printed value alone
+    assert {65.32, 60.0} <= {line.get_xdata()[0] for line in axis.lines}
+
+
 def test_figures_are_closed_so_that_a_notebook_shows_them_once():
     import matplotlib.pyplot as plt
 
@@ -673,6 +684,7 @@ def test_curves_are_named_by_a_pattern_of_parameters(make_record):
     for titles, expected in (
         ("{epochs} epochs, seed {seed}", ["20 epochs, seed 3", "30 epochs, seed 4"]),
         (["one", "two"], ["one", "two"]),
+        ("both", ["both"]),
         ("", ["a", "b"]),
     ):
         legend = plots.learning_curves(runs, titles).axes[1].get_legend()
