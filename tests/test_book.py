@@ -227,3 +227,18 @@ def test_page_fits_a_phone(browser, address, page):
     width = tab.evaluate("document.documentElement.scrollWidth")
     tab.close()
     assert width <= 390
+
+
+@pytest.mark.parametrize("page", READ)
+def test_tables_are_seen_whole_on_a_desk(browser, address, page):
+    """Those of up to eleven columns; a wider one scrolls in itself."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(f"{address}/{page}")
+    cut_off = tab.evaluate(
+        """[...document.querySelectorAll('.bd-article table')]
+        .filter(table => table.rows[0].cells.length <= 11)
+        .filter(table => table.scrollWidth > table.parentElement.clientWidth + 1)
+        .map(table => table.innerText.slice(0, 80))"""
+    )
+    tab.close()
+    assert cut_off == []

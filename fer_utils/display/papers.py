@@ -177,7 +177,7 @@ def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
         for label in labels[cell.column]:
             if (cell.column, label) in recorded:
                 row[f"{cell.column}, {escape(label)}"] = interval(found.also.get(label), cell.unit)
-    return table(list(rows.values()))
+    return table(list(rows.values()), name="compact")
 
 
 def changes(
@@ -366,7 +366,7 @@ def open_details(
             {
                 "The paper leaves open": escape(detail.detail),
                 "Our choice": escape(detail.choice),
-                "Why": escape(detail.reason),
+                "Why": escape(detail.reason).replace("/", "/<wbr>"),  # an address may break
                 "Effect on accuracy, %": escape("; ".join(told)) or "not measured",
             }
         )

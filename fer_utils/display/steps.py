@@ -70,7 +70,7 @@ def moved(steps: Sequence[Step], before: str, after: str = "Then") -> HTML | Mar
         _middle(change if many else "", [one for one in steps if one.what == change])
         for change in changes
     )
-    return table(list(_by_paper(of_paper)), caption if len(sets) > 2 else "", name="steps")
+    return table(list(_by_paper(of_paper)), caption if len(sets) > 2 else "", name="compact")
 
 
 def _middle(change: str, steps: Sequence[Step]) -> str:
@@ -105,7 +105,7 @@ def spreads(found: Sequence[Spread]) -> HTML | Markdown:
     ]
     if not rows:
         return note("No run is recorded with several seeds.")
-    return table(list(_by_paper(rows)), name="steps")
+    return table(list(_by_paper(rows)), name="compact")
 
 
 def _by_paper(rows: Sequence[tuple[str, dict]]) -> Iterator[dict | str]:
