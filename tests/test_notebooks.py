@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import trees
 
-from fer_utils import grid, parameters, records
+from fer_utils import comparison, grid, parameters, records
 from fer_utils.ferplus import vote_targets
 
 ROOT = Path(__file__).parents[1]
@@ -256,3 +256,12 @@ def test_wang2023_trains_its_plain_network_at_one_rate(tmp_path):
     assert record.metrics["test"]["n"] == 12
     assert record.model.parameters == 177_416
     assert record.history["learning_rate"] == pytest.approx([0.01])
+
+
+@pytest.mark.slow
+def test_yengikand2023_with_other_widths_is_not_taken_for_the_one_that_is_judged(tmp_path):
+    record, _ = trained("yengikand2023", tmp_path, width_multiplier=0.5, images=100)
+    assert record.model.parameters == 64_456  # of 159,944
+    judged = comparison.select([record], {"dataset": "synthetic"}, ("smoke",))
+    other = comparison.select([record], {"reading": "other widths"}, ("smoke",))
+    assert (judged, other) == ([], [record])
