@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,41 @@ def over_seeds(runs: Sequence[RunRecord]) -> list[Spread]:
             ]
             found.append(Spread(group[0].paper, name, values, deviation, *ends))
     return found
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The same run made several times.
+
+    Args:
+        paper: whose network it is.
+        run: what it is called, without the hash in its name.
+        values: accuracies on the test part in percent, the one made first in front.
+        same: whether all figures agree to the last digit.
+    """
+
+    paper: str
+    run: str
+    values: tuple[float, ...]
+    same: bool
+
+
+def repeats(runs: Sequence[RunRecord]) -> list[Repeat]:
+    """Every run that was made more than once with the same parameters, data and split.
+
+    Args:
+        runs: all records, earlier ones of the same run included.
+    """
+    return [
+        Repeat(
+            group[0].paper,
+            group[0].run.rpartition("-")[0],
+            tuple(100 * run.metrics["test"]["accuracy"] for run in group),
+            all(records.same_numbers(*pair) for pair in pairwise(group)),
+        )
+        for group in records.repeated(runs)
+        if len(group) > 1
+    ]
 
 
 def towards_a_printed_number(

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
@@ -25,6 +26,8 @@ LIBRARIES = (
 )
 # The same code under another name, which set-up installs where the system lacks libGL.
 TWINS = {"opencv-python": "opencv-python-headless"}
+# What /proc/cpuinfo calls instructions, the widest first.
+WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "Neon"}
 # Libraries that do not move a chapter's numbers, by its framework.
 OTHER_FRAMEWORK = {"Keras": {"torch"}, "PyTorch": {"keras", "tensorflow"}}
 
@@ -210,14 +213,22 @@ def commit(source: Path = SOURCE) -> dict:
 
 
 def device() -> dict:
-    """What computed: GPU if one was in use, processor, cores; without whose machine it is."""
-    model = platform.processor() or platform.machine()
+    """What computed: GPU if one was in use, processor, cores; without whose machine it is.
+
+    "instructions" are the widest that the processor has, where it says so: frameworks choose their
+    kernels by them, and other kernels round otherwise.
+    """
+    told = {}
     try:
-        with open("/proc/cpuinfo") as file:
-            model = next(line.split(":", 1)[1].strip() for line in file if "model name" in line)
-    except (OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        told = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
+    except OSError:
         pass
+    model = told.get("model name") or platform.processor() or platform.machine()
     found = {"kind": "cpu", "model": model, "cores": os.cpu_count()}
+    flags = (told.get("flags") or told.get("Features") or "").split()
+    if widest := next((WIDEST[flag] for flag in WIDEST if flag in flags), None):
+        found["instructions"] = widest
     if gpu := _gpu():
         found |= {"kind": "gpu", "gpu": gpu}
     return found

@@ -316,14 +316,19 @@ def _other_data(run: RunRecord) -> bool:
 def _proven_same(runs: Sequence[RunRecord]) -> dict[str, set[str]]:
     """For every code hash the hashes that repeated runs have shown to give the same numbers."""
     groups: dict[str, set[str]] = {}
-    for repeated in _repeated(runs).values():
-        for first, second in pairwise(repeated):
-            both = first.metrics.keys() & second.metrics.keys()
-            if all(first.metrics[part] == second.metrics[part] for part in both):
+    for group in repeated(runs):
+        for first, second in pairwise(group):
+            if same_numbers(first, second):
                 one, two = first.code.sha256, second.code.sha256
                 joined = groups.get(one, {one}) | groups.get(two, {two})
                 groups.update(dict.fromkeys(joined, joined))
     return groups
+
+
+def same_numbers(first: RunRecord, second: RunRecord) -> bool:
+    """Whether two records agree to the last digit in all figures of the parts that both scored."""
+    both = first.metrics.keys() & second.metrics.keys()
+    return all(first.metrics[part] == second.metrics[part] for part in both)
 
 
 def latest(runs: Sequence[RunRecord]) -> list[RunRecord]:
@@ -336,19 +341,19 @@ def latest(runs: Sequence[RunRecord]) -> list[RunRecord]:
     for run in runs:
         asked.setdefault(json.dumps(_asked_for(run), sort_keys=True), []).append(run)
     kept = {
-        max(repeated, key=lambda run: (run.created <= today, run.created)).run
-        for repeated in asked.values()
+        max(group, key=lambda run: (run.created <= today, run.created)).run
+        for group in asked.values()
     }
     return [run for run in runs if run.run in kept]
 
 
-def _repeated(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs that differ in their code alone, oldest first."""
+def repeated(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Runs of the same parameters, data and split, oldest first: one or several a group."""
     groups: dict[str, list[RunRecord]] = {}
     for run in sorted(runs, key=lambda run: run.created):
         key = [*_asked_for(run), run.data.sha256, run.split.sha256]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
-    return groups
+    return list(groups.values())
 
 
 def _asked_for(run: RunRecord) -> list[Any]:

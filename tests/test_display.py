@@ -26,7 +26,7 @@ from fer_utils.datasets import FaceDataset
 from fer_utils.differences import Difference
 from fer_utils.display import trained
 from fer_utils.estimates import Estimate
-from fer_utils.gaps import Spread, Step
+from fer_utils.gaps import Repeat, Spread, Step
 from fer_utils.grid import Run
 from fer_utils.manifests import (
     OpenDetail,
@@ -957,6 +957,9 @@ def test_every_device_of_a_run_is_named(make_record):
     mixed = {"kind": "mixed", "model": "a GPU and a core", "calls": calls}
     runs = [make_record().model_copy(update={"device": device}) for device in (mixed, calls[0])]
     assert display.devices(runs) == "a GPU; a core, 1 core"
+    wide = calls[1] | {"instructions": "AVX2"}
+    runs = [make_record().model_copy(update={"device": wide})]
+    assert display.devices(runs) == "a core with AVX2, 1 core"
 
 
 def test_epochs_that_a_longer_run_went_on_from_are_counted_once(make_record):
@@ -1149,6 +1152,16 @@ def test_seeds_of_a_set_of_runs_stand_beside_their_spread():
     found = [Spread("one", "a", (60.0, 62.0), 1.4142, 0.72, 22.55)]
     assert lines_of(display.spreads(found))[1:] == ["one", "a|2|60.00, 62.00|1.41 (0.72 to 22.55)"]
     assert "No run" in display.spreads([]).data
+
+
+def test_a_repeated_run_says_whether_it_came_out_the_same():
+    found = [Repeat("one", "a", (60.0, 60.0), True), Repeat("one", "b", (60.0, 61.5), False)]
+    assert lines_of(display.repeats(found))[1:] == [
+        "one",
+        "a|60.00, 60.00|the same",
+        "b|60.00, 61.50|another number",
+    ]
+    assert "No run" in display.repeats([]).data
 
 
 def test_every_set_of_runs_has_a_dot_in_the_row_of_its_change():

@@ -4,8 +4,9 @@ import made_papers
 import numpy as np
 import pytest
 
-from fer_utils import gaps
+from fer_utils import gaps, records
 from fer_utils.data_report import ScoredPart, read
+from fer_utils.manifests import published_papers
 
 
 def with_parts(run, **scores):
@@ -174,3 +175,25 @@ def test_near_copies_are_left_out_only_where_they_are_counted(make_record):
     run = make_record("a-seed0", data="ck48")
     assert gaps.without_near_copies([run], read()) == []
     assert gaps.without_near_copies([run], None) == []
+
+
+def test_a_run_made_twice_gives_the_same_figures_or_another_number(make_record):
+    def made(name, day, **fields):
+        return make_record(name, **fields).model_copy(update={"created": f"2026-11-{day}"})
+
+    runs = [
+        made("a-seed0-2", 22, correct=30),
+        made("a-seed0-1", 21, correct=30),
+        made("a-seed1-1", 21, seed=1, correct=20),
+        made("a-seed1-2", 22, seed=1, correct=10),
+        made("b-seed0-1", 21, dropout=0.2),
+    ]
+    found = {repeat.run: (repeat.values, repeat.same) for repeat in gaps.repeats(runs)}
+    assert found == {"a-seed0": ((75.0, 75.0), True), "a-seed1": ((50.0, 25.0), False)}
+
+
+def test_the_page_names_the_one_run_that_came_out_otherwise():
+    """gaps.ipynb tells of it in words."""
+    every = [run for paper in published_papers() for run in records.read_all(paper)]
+    other = [repeat.run for repeat in gaps.repeats(every) if not repeat.same]
+    assert other == ["fer2013-official-depthwise-dropout0.2-seed1"]

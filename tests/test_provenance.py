@@ -284,6 +284,21 @@ def test_without_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     assert commit(Path(provenance.SOURCE)) == {"commit": None, "modified": None}
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("model name\t: a core\nflags\t\t: fpu avx2 avx512f\n", ("a core", "AVX-512")),
+        ("model name\t: a core\nflags\t\t: fpu avx avx2\n", ("a core", "AVX2")),
+        ("model name\t: a core\nFeatures\t: fp asimd\n", ("a core", "Neon")),
+        ("model name\t: a: core\nflags\t\t: fpu\n", ("a: core", None)),
+    ],
+)
+def test_a_processor_has_the_widest_of_its_instructions_named(monkeypatch, told, expected):
+    monkeypatch.setattr(Path, "read_text", lambda self: told)
+    found = provenance.device()
+    assert (found["model"], found.get("instructions")) == expected
+
+
 def test_a_gpu_in_use_is_named_and_one_that_is_not_there_is_not(monkeypatch):
     def cuda(available):
         return SimpleNamespace(

@@ -56,7 +56,7 @@ from fer_utils.display.sentences import (
     on_other_part,
     repeated,
 )
-from fer_utils.display.steps import moved, points, spreads
+from fer_utils.display.steps import moved, points, repeats, spreads
 from fer_utils.display.trained import (
     before_first_fall,
     by_rule,

@@ -10,7 +10,7 @@ from IPython.display import HTML, Markdown
 
 from fer_utils.differences import Difference
 from fer_utils.display.cells import NO_RUN, note, table
-from fer_utils.gaps import Spread, Step
+from fer_utils.gaps import Repeat, Spread, Step
 
 
 def points(difference: Difference | None) -> str:
@@ -105,6 +105,28 @@ def spreads(found: Sequence[Spread]) -> HTML | Markdown:
     ]
     if not rows:
         return note("No run is recorded with several seeds.")
+    return table(list(_by_paper(rows)), name="compact")
+
+
+def repeats(found: Sequence[Repeat]) -> HTML | Markdown:
+    """Whether a run made again gave the same figures, a line a run, below its paper.
+
+    Args:
+        found: of `gaps.repeats`.
+    """
+    rows = [
+        (
+            repeat.paper,
+            {
+                "Run": escape(repeat.run),
+                "Each time, %": ", ".join(f"{value:.2f}" for value in repeat.values),
+                "To the last digit": "the same" if repeat.same else "another number",
+            },
+        )
+        for repeat in found
+    ]
+    if not rows:
+        return note("No run is recorded twice.")
     return table(list(_by_paper(rows)), name="compact")
 
 

@@ -457,5 +457,6 @@ def devices(found: Sequence[RunRecord]) -> str:
         used = device.get("threads") or device.get("cores")
         cores = f", {used} core{'' if used == 1 else 's'}" if device.get("kind") == "cpu" else ""
         name = device.get("gpu") or device.get("model") or device.get("kind", "unknown")
-        names[f"{name}{cores}"] = None
+        wide = f" with {device['instructions']}" if cores and "instructions" in device else ""
+        names[f"{name}{wide}{cores}"] = None
     return "; ".join(names)
