@@ -90,19 +90,20 @@ def groups(runs: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
     for run in runs:
         same = {key: value for key, value in run.parameters.items() if key not in VARYING}
         found.setdefault(json.dumps([run.paper, same], sort_keys=True), []).append(run)
+    firsts = [group[0] for group in found.values()]
     for group in filter(None, map(whole, found.values())):
-        first = group[0]
-        namesakes = [
-            other[0]
-            for other in found.values()
-            if (other[0].paper, base_name(other[0])) == (first.paper, base_name(first))
-        ]
-        apart = [
-            f"{key} {value}"
-            for key, value in first.parameters.items()
-            if key not in VARYING and any(other.parameters.get(key) != value for other in namesakes)
-        ]
-        yield ", ".join([base_name(first), *apart]), group
+        yield _named(group[0], firsts, base_name), group
+
+
+def _named(run: RunRecord, others: Sequence[RunRecord], name: Callable[[RunRecord], str]) -> str:
+    """Its name, and what sets it apart from others of its paper that share it."""
+    namesakes = [other for other in others if (other.paper, name(other)) == (run.paper, name(run))]
+    apart = [
+        f"{key} {value}"
+        for key, value in run.parameters.items()
+        if key not in VARYING and any(other.parameters.get(key) != value for other in namesakes)
+    ]
+    return ", ".join([name(run), *apart])
 
 
 def seeds(runs: Sequence[RunRecord]) -> int:
@@ -314,7 +315,7 @@ class Repeat:
 
     Args:
         paper: whose network it is.
-        run: what it is called, without the hash in its name.
+        run: what it is called, without the hash in its name, and what sets it apart.
         values: accuracies on the test part in percent, the one made first in front.
         same: whether all figures agree to the last digit.
     """
@@ -331,16 +332,18 @@ def repeats(runs: Sequence[RunRecord]) -> list[Repeat]:
     Args:
         runs: all records, earlier ones of the same run included.
     """
-    return [
+    several = [group for group in records.repeated(runs) if len(group) > 1]
+    firsts = [group[0] for group in several]
+    found = [
         Repeat(
             group[0].paper,
-            group[0].run.rpartition("-")[0],
+            _named(group[0], firsts, lambda run: run.run.rpartition("-")[0]),
             tuple(100 * run.metrics["test"]["accuracy"] for run in group),
             all(records.same_numbers(*pair) for pair in pairwise(group)),
         )
-        for group in records.repeated(runs)
-        if len(group) > 1
+        for group in several
     ]
+    return sorted(found, key=lambda repeat: repeat.paper)
 
 
 def towards_a_printed_number(
