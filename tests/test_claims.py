@@ -605,6 +605,22 @@ def test_what_fer2013_gives_to_ckplus_in_yengikand2023_is_what_the_records_say()
     assert 0 < added.low < added.mean < 10
 
 
+def test_what_widths_do_to_yengikand2023_is_what_the_records_say():
+    published = load_published("yengikand2023")
+    note = " ".join(published.headline_note.split())
+    believe = " ".join(published.report.believe.split())
+    told = "about as many points on FER2013 as are missing to {} number"
+    assert f"Half of them lose {told.format('its')}" in note
+    assert f"with half the channels it loses {told.format('the printed')}" in believe
+    (found,) = (
+        one for one in comparison.compare("yengikand2023") if one.cell.id == "table2-ours-fer2013"
+    )
+    assert found.verdict == "not reproduced"
+    missing = found.cell.value - found.ours.mean
+    lost = differences.of_estimates(found.also["with half the channels"], found.ours)
+    assert 0 < lost.low < missing < lost.high
+
+
 def test_what_we_believe_of_wang2023_is_what_the_records_say():
     """The words have no numbers; who records further seeds reads here whether they still hold."""
     published = load_published("wang2023")

@@ -477,8 +477,11 @@ def test_synthetic_faces_are_drawn_under_their_expressions_and_below_what_become
         )
 
 
-def test_front_page_names_each_paper_once_and_folds_what_has_no_run():
+def test_front_page_names_each_paper_once_and_folds_what_has_no_run(monkeypatch):
     papers = [load_published(name) for name in ("rahman2021", "yengikand2023")]
+    papers[1] = papers[1].model_copy(update={"headline_note": None})
+    by_name = {paper.paper: paper for paper in papers}
+    monkeypatch.setattr("fer_utils.display.papers.load_published", by_name.get)
     alone = replace(OURS, values=(60.0,), runs=("a",))
     found = [
         Comparison(paper.paper, table.id, cell, ours, verdict, "made", {"by subject": OURS})
