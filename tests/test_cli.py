@@ -65,7 +65,7 @@ def test_results_has_a_line_for_every_published_cell(results, capsys):
 
 def test_results_shows_what_was_reproduced_and_what_was_not_attempted(results, capsys, make_record):
     cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
-    ((label, beside),) = cell.also.items()
+    label, beside = next(iter(cell.also.items()))
     for seed, correct in enumerate((6000, 6300)):
         run = make_record(f"a-{seed}", correct=correct, n=10_000, seed=seed, **cell.select)
         records.write(run, None, None, results)
@@ -83,7 +83,7 @@ def test_results_shows_what_was_reproduced_and_what_was_not_attempted(results, c
 
 def test_what_stands_beside_a_result_says_when_its_code_is_another(results, capsys, make_record):
     cell = next(c for c in load_published(PAPER).cells if c.id == "table2-ours-fer2013")
-    ((label, beside),) = cell.also.items()
+    label, beside = next(iter(cell.also.items()))
     records.write(make_record("b-0", stale=True, **beside), None, None, results)
     for form in ([], ["--markdown"]):
         assert main(["results", "--paper", PAPER, *form]) == 0
