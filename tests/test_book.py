@@ -242,3 +242,14 @@ def test_tables_are_seen_whole_on_a_desk(browser, address, page):
     )
     tab.close()
     assert cut_off == []
+
+
+def test_the_front_page_shows_every_headline_result_without_scrolling_in_a_box(browser, address):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(f"{address}/intro.html")
+    shown, whole = tab.evaluate(
+        """(box => [box.clientHeight, box.scrollHeight])(
+        document.querySelector('table.headlines').parentElement)"""
+    )
+    tab.close()
+    assert 900 < whole <= shown + 1

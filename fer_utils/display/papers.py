@@ -98,7 +98,7 @@ def headlines(comparisons: Iterable[Comparison], reports: str) -> HTML:
         rows.append(f"{link}<br><small>{escape(note)}</small>" if note else link)
         rows += [{name: line[name] for name in columns} for line in lines]
     # On a page of prose, too, it looks as what a cell of code puts out.
-    inside = f'<div class="output text_html">{table(rows, name="verdicts").data}</div>'
+    inside = f'<div class="output text_html">{table(rows, name="verdicts headlines").data}</div>'
     return HTML(f'<div class="cell_output">{inside}</div>')
 
 
