@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 import numpy as np
@@ -89,23 +89,19 @@ def spreads(found: Sequence[Spread]) -> HTML | Markdown:
     Args:
         found: of `gaps.over_seeds`.
     """
-    rows = [
-        (
-            spread.paper,
-            {
-                "Runs": escape(spread.runs),
-                "Seeds": len(spread.values),
-                "Each, %": ", ".join(f"{value:.2f}" for value in spread.values),
-                "Deviation, points": _spaced(
-                    f"{spread.deviation:.2f}", f"({spread.low:.2f} to {spread.high:.2f})"
-                ),
-            },
-        )
-        for spread in found
-    ]
-    if not rows:
+    if not found:
         return note("No run is recorded with several seeds.")
-    return table(list(_by_paper(rows)), name="compact")
+
+    def row(spread: Spread) -> dict:
+        ends = f"({spread.low:.2f} to {spread.high:.2f})"
+        return {
+            "Runs": escape(spread.runs),
+            "Seeds": len(spread.values),
+            "Each, %": ", ".join(f"{value:.2f}" for value in spread.values),
+            "Deviation, points": _spaced(f"{spread.deviation:.2f}", ends),
+        }
+
+    return table(list(_by_paper((one.paper, row(one)) for one in found)), name="compact")
 
 
 def repeats(found: Sequence[Repeat]) -> HTML | Markdown:
@@ -114,23 +110,21 @@ def repeats(found: Sequence[Repeat]) -> HTML | Markdown:
     Args:
         found: of `gaps.repeats`.
     """
+    if not found:
+        return note("No run is recorded twice.")
     rows = [
-        (
-            repeat.paper,
-            {
-                "Run": escape(repeat.run),
-                "Each time, %": ", ".join(f"{value:.2f}" for value in repeat.values),
-                "To the last digit": "the same" if repeat.same else "another number",
-            },
-        )
+        {
+            "Run": escape(repeat.run),
+            "Each time, %": ", ".join(f"{value:.2f}" for value in repeat.values),
+            "To the last digit": "the same" if repeat.same else "another number",
+        }
         for repeat in found
     ]
-    if not rows:
-        return note("No run is recorded twice.")
-    return table(list(_by_paper(rows)), name="compact")
+    papers = [repeat.paper for repeat in found]
+    return table(list(_by_paper(zip(papers, rows, strict=True))), name="compact")
 
 
-def _by_paper(rows: Sequence[tuple[str, dict]]) -> Iterator[dict | str]:
+def _by_paper(rows: Iterable[tuple[str, dict]]) -> Iterator[dict | str]:
     """The rows, with the name of a paper above the first of its own."""
     shown = None
     for paper, row in rows:
