@@ -112,16 +112,15 @@ def repeats(found: Sequence[Repeat]) -> HTML | Markdown:
     """
     if not found:
         return note("No run is recorded twice.")
-    rows = [
-        {
+
+    def row(repeat: Repeat) -> dict:
+        return {
             "Run": escape(repeat.run),
             "Each time, %": ", ".join(f"{value:.2f}" for value in repeat.values),
             "To the last digit": "the same" if repeat.same else "another number",
         }
-        for repeat in found
-    ]
-    papers = [repeat.paper for repeat in found]
-    return table(list(_by_paper(zip(papers, rows, strict=True))), name="compact")
+
+    return table(list(_by_paper((one.paper, row(one)) for one in found)), name="compact")
 
 
 def _by_paper(rows: Iterable[tuple[str, dict]]) -> Iterator[dict | str]:
