@@ -75,6 +75,35 @@ def test_failed_chapter_is_not_published(project, cells, said):
     assert not (project / "build/book").exists()
 
 
+# What Python runs before anything else: a kernel that finds its port taken dies like this.
+DIES = """
+import sys
+from pathlib import Path
+
+if "ipykernel_launcher" in sys.orig_argv:
+    with Path("starts").open("a") as file:
+        file.write("x")
+    if len(Path("starts").read_text()) <= {times}:
+        sys.exit("Address already in use")
+"""
+
+
+@pytest.mark.parametrize(("times", "starts"), [(2, 3), (9, 3), (0, 1)])
+def test_a_kernel_that_dies_before_the_first_cell_is_started_again(
+    project, monkeypatch, times, starts
+):
+    (project / "first").mkdir()
+    (project / "first" / "sitecustomize.py").write_text(DIES.format(times=times))
+    monkeypatch.setenv("PYTHONPATH", str(project / "first"))
+    write_chapter(project, "print('done')", RECORD)
+    done = build(project)
+    assert len((project / "starts").read_text()) == starts
+    if times < 3:
+        assert "sample  executed" in done.stdout
+    else:
+        assert "Kernel died before replying to kernel_info" in done.stderr
+
+
 @pytest.mark.slow
 def test_book_is_built_once_and_again_after_a_change(project):
     write_chapter(project, "print('first')", RECORD)

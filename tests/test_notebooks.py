@@ -26,15 +26,22 @@ CHAPTERS = [path for path in NOTEBOOKS if path.stem not in OTHERS]
 
 
 def papermill(notebook: str, out: Path, **parameters) -> subprocess.CompletedProcess:
-    """Execute a notebook in the project's folder, as the README says."""
+    """Execute a notebook in the project's folder, as the README says.
+
+    A kernel whose port another one took while it started is given others, as tools/execute.py does.
+    """
     words = [word for key, value in parameters.items() for word in ("-p", key, str(value))]
-    return subprocess.run(
-        [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", out, *words],
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
+    for _ in range(3):
+        run = subprocess.run(
+            [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", out, *words],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+        )
+        if "Kernel died before replying to kernel_info" not in run.stderr:
+            break
+    return run
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -321,7 +321,7 @@ def test_a_cluster_prepares_on_four_cores(blurred):
 def test_within_minutes_it_is_prepared_once_before_them_too(blurred):
     words = ("--minutes", "9", "--table", "blurred", "--seeds", "0 1", "--at-once", "2")
     made = call(blurred, "within", *words, BLUR_SECONDS="1")
-    assert made.returncode == 0, made.stderr
+    assert made.returncode == 0, made.stdout + made.stderr
     assert "left" not in made.stdout
     assert calls(blurred) == ONCE
     assert len(records.read_all(PAPER, blurred / "results")) == 2

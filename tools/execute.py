@@ -21,6 +21,9 @@ THREADS = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
+# Jupyter looks for free ports and leaves them for its kernel to take: of several kernels that start
+# at once, one may find its port taken. This is said before any cell has run.
+NOT_STARTED = "Kernel died before replying to kernel_info"
 
 
 class Failed(Exception):
@@ -52,7 +55,8 @@ def execute(
         What the sentinel says.
 
     Raises:
-        Failed: papermill, its kernel or a cell failed, or the sentinel was not written.
+        Failed: papermill, its kernel or a cell failed, or the sentinel was not written; a kernel
+            that dies before the first cell is started three times in all.
     """
     for stale in (sentinel, running):
         stale.unlink(missing_ok=True)
@@ -65,8 +69,12 @@ def execute(
     command += ["--progress-bar", "--log-output"]
     if cell_seconds:
         command += ["--execution-timeout", str(cell_seconds)]
+    words, log = list(map(str, command)), running.with_suffix(".log")
     try:
-        status, said = _run(list(map(str, command)), running.with_suffix(".log"), threads, progress)
+        for _ in range(3):
+            status, said = _run(words, log, threads, progress)
+            if not status or NOT_STARTED not in said:
+                break
     finally:
         asked.unlink(missing_ok=True)
 
