@@ -621,6 +621,24 @@ def test_what_widths_do_to_yengikand2023_is_what_the_records_say():
     assert 0 < lost.low < missing < lost.high
 
 
+def test_what_widths_do_to_wang2023_is_what_the_records_say():
+    published = load_published("wang2023")
+    believe = " ".join(published.report.believe.split())
+    words = "twice the widths are about two points better, and r = 8 in every block is a point or two"
+    assert f"after 20 epochs, in one run each, {words} worse" in believe
+    every = records.read_all("wang2023")
+    details = {detail.id: detail for detail in published.open}
+    for name, low, high in (("widths-ferplus", 1.0, 3.0), ("reduction-ferplus", -2.5, -0.5)):
+        (other,) = details[name].other.values()
+        ours, theirs = (
+            comparison.select(every, one, records.KEPT) for one in (details[name].ours, other)
+        )
+        assert len(ours) == len(theirs) == 1
+        change = differences.of_runs(ours, theirs)
+        assert low < change.mean < high
+        assert change.low > 0 or change.high < 0
+
+
 def test_what_we_believe_of_wang2023_is_what_the_records_say():
     """The words have no numbers; who records further seeds reads here whether they still hold."""
     published = load_published("wang2023")
