@@ -187,10 +187,10 @@ def step_rows(prepared: Iterable[Mapping[str, Any]]) -> list[dict[str, Any] | st
                 {
                     "Expression": name,
                     "Images": steps["images"],
-                    "First step leaves": steps["first"],
-                    "Second step leaves": steps["second"],
-                    "m for it alone": steps["own_m"],
-                    "First step then leaves": steps["first_own_m"],
+                    "Kept by step 1": steps["first"],
+                    "Kept by step 2": steps["second"],
+                    "m if chosen for it alone": steps["own_m"],
+                    "Kept by step 1 with that m": steps["first_own_m"],
                 }
                 for name, steps in found["steps"].items()
             ]

@@ -448,8 +448,8 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
     told = (
         f"{_capital(claim.against)} the same network has {weights:.1f} times "
         f"the parameters and {products:.1f} times the multiply-accumulates; ours minus it: "
-        f"{_points(points)}. The paper names no loss that it would accept; the margin of the "
-        f"printed number, {margin:g} points, stands for one"
+        f"{_points(points)}. The paper does not say how much accuracy it would give up; the margin "
+        f"of the printed number, {margin:g} points, stands for that"
     )
     also = f" {claim.means}" if claim.means else ""
     if products <= 1 or points.high < -margin:
@@ -480,7 +480,7 @@ def _because(
         left = _minus(than.ours, without, (result, than), theirs, known, stored)
         verdict, words = _outcome([_minus(without, whole, (result,), label, known, stored)])
         return verdict, (
-            f"Ours minus ours {words} What is left without it, minus {left.what}: "
+            f"Ours minus ours {words} Our accuracy without it, minus {left.what}: "
             f"{_points(left.points)}."
         )
 
@@ -514,7 +514,7 @@ def _as_printed(claim: Claim, checked: Sequence[audit.Outcome]) -> tuple[Printed
             lines = [line for line in outcome.details if line.startswith(f"{claim.says}: ")]
             for line in lines:
                 printed = line.removeprefix(f"{claim.says}: ")
-                told["cannot tell"].append(f"{printed}: not told from chance.")
+                told["cannot tell"].append(f"{printed}: cannot be told from chance.")
             if not lines:
                 told["fits"].append("")
     outcome = next((word for word, found in told.items() if found), "cannot tell")

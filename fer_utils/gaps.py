@@ -381,12 +381,18 @@ def towards_a_printed_number(
     if all("train" in run.metrics for run in honest):
         steps += [
             ("top-1 on the training images", accuracy(honest, part="train")),
-            ("element-wise on them", accuracy(honest, "elementwise_accuracy", "train")),
+            (
+                "element-wise on the training images",
+                accuracy(honest, "elementwise_accuracy", "train"),
+            ),
         ]
     if wrong:
         steps += [
-            ("top-1 on the test part of data balanced before the split", accuracy(wrong)),
-            ("element-wise on it", accuracy(wrong, "elementwise_accuracy")),
+            ("top-1 on the test part balanced before the split", accuracy(wrong)),
+            (
+                "element-wise on the test part balanced before the split",
+                accuracy(wrong, "elementwise_accuracy"),
+            ),
         ]
     return [
         step if len(step) == 3 else (*step, differences.of_estimates(first, step[1]))

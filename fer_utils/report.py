@@ -357,7 +357,7 @@ def other_part(paper: PublishedPaper, headline: Sequence[Comparison]) -> Markdow
             verdict, reason = comparison.judge(found.cell, ours)
             here = display.interval(ours, found.cell.unit)
             told.append(
-                f"- {place(found)}, above *{found.verdict}*. {label[0].upper()}{label[1:]}, the "
+                f"- {place(found)}: above *{found.verdict}*. {label[0].upper()}{label[1:]}, the "
                 f"same runs give {here}: *{verdict}*, {reason}."
             )
     if not told:

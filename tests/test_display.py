@@ -241,8 +241,9 @@ def test_a_published_table_stands_beside_ours_column_by_column():
     rows = re.findall(r"<tr>(.*?)</tr>", display.side_by_side(found).data)
     lines = [re.sub(r"<[^>]+>", "|", row).replace("\N{NO-BREAK SPACE}", " ") for row in rows]
     head, full, plain = [[word for word in line.split("|") if word] for line in lines]
-    words = ["FER+", "FER+, ours", "CK+", "CK+, ours", "CK+, in steps", "CK+, by subject"]
-    assert head == ["Setting", *words]
+    beside = ["CK+, in steps", "CK+, by subject"]
+    words = [f"{name}, {what}" for name in ("FER+", "CK+") for what in ("printed", "ours")]
+    assert head == ["Setting", *words, *beside]
     assert full[:3] == ["full", "0.9932", "0.9864 (0.9600 to 1.0000)"]  # a third of a percent shows
     assert full[-1].startswith("60.0000")
     assert full[-2] == plain[-1] == "–"
@@ -382,7 +383,7 @@ def test_costs_have_a_line_for_each_set_of_runs_and_each_run_once_in_the_sum(mak
     assert lines(display.costs(found, runs)) == [
         ["Paper", "Runs", "Training, s", "Prediction, s", "Device"],
         ["yengikand2023", "5", "6", "0.0", cpu],  # of 1.25 s each
-        ["Answers", "Kind", "Runs", "Training, s", "Prediction, s", "Device"],
+        ["Read from them", "Kind", "Runs", "Training, s", "Prediction, s", "Device"],
         ["II: Ours &lt;b&gt;, FER2013; Theirs, FER2013", "full", "2", "2", "0.0", cpu],
         ["II: Ours &lt;b&gt;, FER2013 (20 epochs)", "reduced", "1", "1", "0.0", cpu],
         ["II: Theirs, FER2013 (on val)", "full", "1", "1", "0.0", cpu],
@@ -908,7 +909,7 @@ def test_what_comes_up_to_a_printed_number_is_named(make_record):
     assert told.count("(skips)") == 3  # it has no value of the others
     assert "test, element-wise: 97.00" in told
     assert "training images, top-1: 96.10" in told
-    assert display.reached([run], ["variant"], 98).data == "None of these comes up to 98."
+    assert display.reached([run], ["variant"], 98).data == "No run reaches 98."
     more = {"variant": "attention", "attention_from": 6, "balancing": "train"}
     run = run.model_copy(update={"parameters": more})
     told = display.reached([run], ["variant", "attention_from", "balancing"], 96.02).data
@@ -1081,7 +1082,7 @@ def test_figures_of_each_part_are_means_over_seeds_under_what_all_runs_share(mak
         del run.metrics["val"]
     shown = display.parts_and_figures(runs, ["kind", "weights"]).data
     (caption,) = re.findall(r"<caption>(.*?)</caption>", shown)
-    assert caption.startswith("weights: none; a network that gives no expression one half has ")
+    assert caption.startswith("weights: none; a network whose outputs are all below one half has ")
     rows = [re.findall(r"<td [^>]*>([^<]*)", row) for row in shown.split("</tr>")]
     assert [row[:4] for row in rows if row] == [
         ["new", "test", "2", "60.00"],
@@ -1131,7 +1132,7 @@ def test_moved_numbers_stand_below_their_paper_and_the_middle_one_above():
         "two",
         "c|1|10|60.00|63.00|+3.00 (+2.00 to +4.00)",
     ]
-    assert "3 sets of runs: median +3.00 points, +1.00 to +7.00" in text(shown)
+    assert "3 sets of runs: median +3.00 points, range +1.00 to +7.00" in text(shown)
     assert "median" not in text(display.moved(steps[:2], "Before", "After"))
     assert display.moved([], "Before", "After").data == f"*{display.NO_RUN}*"
 

@@ -198,7 +198,7 @@ def _parts_left(
         result=" ".join(told),
         details=tuple(listed),
         confidence="certain" if min(map(len, excluded.values())) > 1 else "likely",
-        means=f"The tables were measured on other images, not on {either(list(excluded))}."
+        means=f"The tables cannot all have been measured on {either(list(excluded))}."
         if left
         else "No part of the set can give all of the tables.",
         does_not_mean=f"That they were measured on {either(list(left))}: other images, such as a "

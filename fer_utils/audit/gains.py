@@ -69,11 +69,11 @@ def _against_chance(paper: PublishedPaper, n: int, claims: list[Improvement]) ->
     if not told:
         return Passed(paper.paper, "improvement", ids)
     hopeless = sum(least_p_on_same_images(m) > LEVEL for m in images)
-    same = "On the same images a difference can be surer than that: the predictions would tell."
+    same = "A paired test on the same images can be sharper, but it needs the predictions."
     if hopeless:
         same += (
-            f" Not for {hopeless} of these: so few images prove nothing even if the better model "
-            "is right wherever the other is."
+            f" For {hopeless} of these it would not help: so few images show nothing even if the "
+            "better model is right wherever the other is."
         )
     return Finding(
         paper=paper.paper,
@@ -82,7 +82,8 @@ def _against_chance(paper: PublishedPaper, n: int, claims: list[Improvement]) ->
         claim=f"{len(claims)} results are called better than others.",
         test=f"How many images is each difference, if both are on {n:,}, and how often would two "
         "equally good models differ as much (Fisher's exact test)?",
-        result=f"{len(told)} of {len(claims)} are not told from chance. {same}",
+        result=f"{len(told)} of {len(claims)} cannot be told from chance at the {100 * LEVEL:g} % "
+        f"level. {same}",
         details=tuple(told),
         confidence="certain" if hopeless == len(told) else "likely",
         means="One run each on so many images does not rank these models.",

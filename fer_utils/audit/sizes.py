@@ -114,9 +114,11 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
     elif len(figures) > 1:
         told += _smallest_fit(figures, coarsest)
     if excluded:
-        told.append("Excluded, rounded or cut off: what is listed below.")
+        told.append("Excluded, whether rounded or cut off, are the sizes below.")
     means = (
-        "On no excluded set can all of these be shares of right answers: they are of other images, "
+        "On no excluded set can "
+        + ("this be a share" if len(figures) == 1 else "all of these be shares")
+        + f" of right answers: {'it is' if len(figures) == 1 else 'they are'} of other images, "
         "or another kind of number."
     )
     not_means = (
@@ -195,6 +197,7 @@ def _not_fitting(figures: int, excluded: dict[int, str], wrong: dict[int, int]) 
         most = figures - min(wrong[n] for n in shares)
         fits = f": fit at most {most} of {figures}" if figures > 1 else ""
         listed.append(
-            f"{len(shares)} usual shares of the set, {min(shares)} to {max(shares)} images{fits}"
+            f"test parts of {len(shares)} usual sizes ({', '.join(map(str, SHARES))} % of the "
+            f"set), {min(shares)} to {max(shares)} images{fits}"
         )
     return tuple(listed)

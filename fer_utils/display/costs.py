@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import takewhile
 
 from IPython.display import HTML
 
@@ -81,7 +80,8 @@ def _made(
         labels = dict.fromkeys(base_name(run) for run in rest)
         sets.append((_shortened("No number, or not yet", list(labels)), rest))
     return [
-        {"Answers": told, "Kind": ", ".join(sorted({*map(kind, runs)}))} | _cost(runs, energy)
+        {"Read from them": told, "Kind": ", ".join(sorted({*map(kind, runs)}))}
+        | _cost(runs, energy)
         for told, runs in sets
     ]
 
@@ -95,8 +95,8 @@ def _named(cells: Mapping[tuple[str, str], Sequence[str]]) -> str:
     places: dict[tuple[str, str], list[str]] = {}
     for (place, name), labels in cells.items():
         # The same runs read in several ways, such as on another part, are told once.
-        words = zip(*(label.split(", ") for label in labels), strict=False)
-        shared = [one for one, *others in takewhile(lambda same: len(set(same)) == 1, words)]
+        words = [label.split(", ") for label in labels]
+        shared = [word for word in words[0] if all(word in others for others in words)]
         label = ", ".join(shared) or ("" if "" in labels else labels[0])
         places.setdefault((place, label), []).append(name)
     return "<br>".join(
@@ -128,7 +128,7 @@ def _expected(
         seconds = [run.seconds for run in runs]
         known = None not in seconds
         row = {
-            "Answers": escape(f"{found.table}: {cell.row}, {cell.column}"),
+            "Read from them": escape(f"{found.table}: {cell.row}, {cell.column}"),
             "Kind": "expected, one seed",
             "Runs": len(runs),
             "Training, s": f"{sum(seconds):,.0f}" if known else "not known",

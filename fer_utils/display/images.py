@@ -10,6 +10,8 @@ from IPython.display import HTML, Markdown
 from fer_utils.display.cells import note, table
 from fer_utils.manifests import DatasetManifest
 
+MODES = {"L": "grey", "RGB": "colour"}  # Pillow's names for them
+
 
 def data_card(manifest: DatasetManifest) -> HTML:
     """What the manifest says of a data set."""
@@ -23,7 +25,7 @@ def data_card(manifest: DatasetManifest) -> HTML:
     lines = {
         "Name": manifest.title,
         "About": manifest.about,
-        "Images": f"{manifest.image.height}x{manifest.image.width} {manifest.image.mode}"
+        "Images": f"{manifest.image.height}x{manifest.image.width}, {MODES[manifest.image.mode]}"
         + (f"; {parts}" if parts else ""),
         "Expressions": ", ".join(manifest.class_names),
         "Groups": "; ".join(
@@ -69,7 +71,7 @@ def dropped(counts: dict[str, dict[str, dict[str, dict[str, int]]]]) -> HTML | M
             share = f"{100 * lost / max(images, 1):.1f} %".replace(" ", "\N{NO-BREAK SPACE}")
             row[part] = f"{share} of {images:,}"
         rows.append(row)
-    return table(rows)
+    return table(rows, "Images in which no face was found, and which are dropped")
 
 
 def balanced(counts: dict[str, dict[str, dict[str, int]]], printed: dict | None = None) -> HTML:

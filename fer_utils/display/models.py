@@ -88,7 +88,7 @@ def networks(builders: dict[str, Callable], image: np.ndarray, published: dict) 
                 "Network": name,
                 "Parameters for ImageNet": f"{as_published:,}",
                 "Parameters here": f"{here:,}",
-                "Multiply-accumulates": f"{products:,}",
+                "Multiply-accumulates here": f"{products:,}",
                 f"Latency against {found[0][0]}": f"{seconds / found[0][-1]:.2f}",
             }
             for name, as_published, here, products, seconds in found

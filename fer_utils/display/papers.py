@@ -172,7 +172,7 @@ def side_by_side(comparisons: Sequence[Comparison]) -> HTML:
     for found in judged:
         cell = found.cell
         row = rows.setdefault(cell.row, {"Setting": escape(cell.row)})
-        row[cell.column] = escape(cell.printed)
+        row[f"{cell.column}, printed"] = escape(cell.printed)
         row[f"{cell.column}, ours"] = interval(found.ours, cell.unit)
         for label in labels[cell.column]:
             if (cell.column, label) in recorded:
@@ -330,10 +330,10 @@ def improvements(paper: str, comparisons: Iterable[Comparison]) -> HTML:
         better, base = cells[claim.better], cells[claim.base].cell
         rows.append(
             {
-                "Claimed": escape(f"{base.row}, {base.column}"),
-                "Its accuracy": escape(base.printed),
-                "Printed": escape(cells[claim.points].cell.printed),
-                "Ours": added(better, base),
+                "Compared with": escape(f"{base.row}, {base.column}"),
+                "Accuracy as cited": escape(base.printed),
+                "Gain as printed": escape(cells[claim.points].cell.printed),
+                "Gain with our result": added(better, base),
             }
         )
     return table(rows, "In points")
@@ -502,11 +502,12 @@ def rounded(compared: Iterable[Comparison]) -> Markdown:
     }
     moved = [found for found in verdicts.values() if len(found) > 1]
     told = (
-        f"Had they been rounded or cut off, {len(moved)} of {len(verdicts)} verdicts could differ"
+        f"Allowing for the digits that rounding or cutting off took away, {len(moved)} of "
+        f"{len(verdicts)} verdicts could differ"
     )
     if moved and all("inconclusive" in found and len(found) == 2 for found in moved):
         told += ", each between *inconclusive* and one other"
-    return Markdown(f"Printed numbers are taken as they stand. {told}.")
+    return Markdown(f"Printed numbers are taken as exact. {told}.")
 
 
 def overview(comparisons: Sequence[Comparison]) -> HTML:

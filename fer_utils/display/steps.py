@@ -79,7 +79,7 @@ def _middle(change: str, steps: Sequence[Step]) -> str:
     of = f"{change}, " if change else ""
     return (
         f"{of}{len(moves)} sets of runs: median {np.median(moves):+.2f} points, "
-        f"{min(moves):+.2f} to {max(moves):+.2f}"
+        f"range {min(moves):+.2f} to {max(moves):+.2f}"
     )
 
 
@@ -98,7 +98,7 @@ def spreads(found: Sequence[Spread]) -> HTML | Markdown:
             "Runs": escape(spread.runs),
             "Seeds": len(spread.values),
             "Each, %": ", ".join(f"{value:.2f}" for value in spread.values),
-            "Deviation, points": _spaced(f"{spread.deviation:.2f}", ends),
+            "Standard deviation, points (90 % interval)": _spaced(f"{spread.deviation:.2f}", ends),
         }
 
     return table(list(_by_paper((one.paper, row(one)) for one in found)), name="compact")

@@ -196,14 +196,14 @@ def parts_and_figures(
                 }
             else:
                 row |= {
-                    "to the printed": f"{against - top1:+.2f}",
+                    f"{against:g} minus it": f"{against - top1:+.2f}",
                     "Element-wise accuracy": f"{element:.2f}",
-                    "to the printed ": f"{against - element:+.2f}",
+                    f"{against:g} minus it ": f"{against - element:+.2f}",
                 }
             rows.append(row)
     classes = len(runs[0].data.classes)
     nothing = f"{100 * (classes - 1) / classes:.1f}"
-    told = f"A network that gives no expression one half has {nothing} element-wise"
+    told = f"A network whose outputs are all below one half has {nothing} element-wise"
     return table(rows, "; ".join([*shared, told[0].lower() + told[1:] if shared else told]))
 
 
@@ -254,15 +254,16 @@ def reached(runs: Sequence[RunRecord], fields: Sequence[str], printed: float) ->
     """
     figures = {"accuracy": "top-1", "elementwise_accuracy": "element-wise"}
     found = [
-        f"{PARTS[part]}, {words}: {100 * run.metrics[part][figure]:.2f} ({_named(run, fields)})"
+        f"{PARTS[part]}, {words}: {100 * run.metrics[part][figure]:.2f} "
+        f"({_named(run, [*fields, 'seed'])})"
         for run in runs
         for part in PARTS
         for figure, words in figures.items()
         if part in run.metrics and 100 * run.metrics[part][figure] >= printed
     ]
     if not found:
-        return Markdown(f"None of these comes up to {printed:g}.")
-    return Markdown(f"What comes up to {printed:g} here: {'; '.join(found)}.")
+        return Markdown(f"No run reaches {printed:g}.")
+    return Markdown(f"Single runs that reach {printed:g}: {'; '.join(found)}.")
 
 
 def _named(run: RunRecord, fields: Sequence[str]) -> str:
