@@ -602,9 +602,8 @@ def test_what_fer2013_gives_to_ckplus_in_yengikand2023_is_what_the_records_say()
     settled = ckplus.also["without FER2013 before it, averages settled"]
     assert settled.seeds == len(alone)
     assert settled.low > fer2013.ours.high + 20
-    told = "adds a few points to {}, against one seed without it"
-    assert f"There learning FER2013 first {told.format('them')}" in claim.means
-    assert f"With people apart FER2013 {told.format('those')}" in believe
+    assert "learning FER2013 first adds a few points to the result with settled" in claim.means
+    assert "FER2013 adds a few points to those, against one seed without it" in believe
     apart = ckplus.also["subjects kept apart"]
     settled = ckplus.also["without FER2013 before it, averages settled, subjects kept apart"]
     assert settled.low > fer2013.ours.high + 10
