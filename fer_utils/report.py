@@ -56,9 +56,12 @@ def claims(judged: Sequence[Judged]) -> HTML:
 
 def _claim(found: Judged) -> str:
     """The rows of one claim."""
+    once = any(cell.ours and cell.ours.runs and cell.ours.seeds == 1 for cell in found.cells)
+    firm = found.outcome in ("reproduced", "exceeded", "not reproduced")
+    basis = "<br><small>from one seed</small>" if firm and once else ""
     rows = (
         f'<tr><th scope="rowgroup" colspan="3">{escape(found.claim.says)}'
-        f"<p>{escape(found.sentence)}</p></th><td>{display.badge(found.outcome)}</td></tr>"
+        f"<p>{escape(found.sentence)}</p></th><td>{display.badge(found.outcome)}{basis}</td></tr>"
     )
     for cell in found.cells:
         if cell.verdict:

@@ -28,6 +28,14 @@ def test_the_table_of_claims_shows_all_with_the_cells_behind_them(judged):
     assert html.count("verdict-reproduced") == 2  # the claims
     assert html.count("verdict-inconclusive") == 3  # New twice and Old: 400 images are few
     assert html.count("verdict-fits") == 1
+    assert "from one seed" not in html
+    (gain, *_) = found
+    cells = [
+        cell if cell.ours is None else replace(cell, ours=replace(cell.ours, values=(80.0,)))
+        for cell in gain.cells
+    ]
+    told = report.claims([replace(gain, cells=tuple(cells))]).data
+    assert told.count("from one seed") == 1
 
 
 # ---- discussion ---------------------------------------------------------------------------------
