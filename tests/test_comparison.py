@@ -249,6 +249,14 @@ def test_a_cell_is_judged_by_the_runs_it_selects_and_shows_others_beside(make_re
     assert found["table2-ours-ckplus"].p_value is None
 
 
+@pytest.mark.parametrize("name", load_published(PAPER).headline)
+@pytest.mark.parametrize("other", [{"dropout": 0.9}, {"augmentation": "none"}])
+def test_a_verdict_takes_no_run_of_another_recipe(make_record, name, other):
+    fields = the_cell(PAPER, name).select
+    runs = [make_record("right", **fields), make_record("wrong", **(fields | other))]
+    assert [run.run for run in select(runs, fields)] == ["right"]
+
+
 def test_a_cell_whose_runs_are_stale_says_so(make_record, tmp_path):
     fields = the_cell(PAPER, "table2-ours-fer2013").select
     written(make_record, tmp_path, "a-0", fields, stale=True)
