@@ -111,6 +111,34 @@ def test_what_trainings_leave_takes_its_time_to_pack(tool, made, pretend, monkey
         assert started == names
 
 
+@pytest.fixture
+def refused(tool, monkeypatch, capsys):
+    """A function: what within.py says of words that it refuses before anything is done."""
+
+    def refused(*words: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["within.py", *map(str, words)])
+        monkeypatch.setattr(grid, "chosen", lambda *_, **__: pytest.fail("it goes on"))
+        with pytest.raises(SystemExit) as ended:
+            tool("within").main()
+        assert ended.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return refused
+
+
+def test_an_archive_takes_the_place_of_nothing_but_a_plain_file(refused, tool, tmp_path):
+    archive, pipe, link = (tmp_path / name for name in ("home.tar.gz", "pipe", "link"))
+    archive.touch()
+    os.mkfifo(pipe)
+    link.symlink_to(archive)
+    for there in (pipe, link):
+        told = refused("--minutes", "1", "--pack", there)
+        assert told.endswith(f"{there} cannot be written: what is there is no plain file")
+    assert tool("within").refusal(archive) is None
+    told = refused("--minutes", "1", "--pack", archive / "x")
+    assert told.endswith(f"{archive} is no folder that files can be written to")
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
     """The one that it starts from is executed there, too, for its weights, but not trained."""

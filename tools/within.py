@@ -85,8 +85,8 @@ def main() -> None:
         help="pack unfinished runs, too, and finished ones that others start from",
     )
     options = parser.parse_args()
-    if options.pack and (options.pack.is_dir() or not os.access(options.pack.parent, os.W_OK)):
-        parser.error(f"--pack: {options.pack} cannot be written")
+    if options.pack and (problem := refusal(options.pack)):
+        parser.error(f"--pack: {options.pack} cannot be written: {problem}")
     deadline = time.monotonic() + 60 * options.minutes
     failed: set[str] = set()
     build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
@@ -116,6 +116,16 @@ def main() -> None:
             sys.exit(f"{options.pack} was not packed: {sentence(error)}.")
     if failed:
         sys.exit("Something failed; see above. The same command tries it again.")
+
+
+def refusal(archive: Path) -> str | None:
+    """Why an archive is not left there; None where it can be."""
+    folder = archive.parent
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        return f"{folder} is no folder that files can be written to"
+    if os.path.islink(archive) or (os.path.exists(archive) and not os.path.isfile(archive)):
+        return "what is there is no plain file"  # /dev/null would be replaced
+    return None
 
 
 def runs_to_make(runs: list[grid.Run], build: Path) -> list[grid.Run]:
