@@ -34,6 +34,7 @@ from fer_utils.manifests import (
 from fer_utils.pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv
 
 CROPS = ("face", "centre", "whole")
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's; at most 8 bits a value
 
 
 @dataclass(frozen=True)
@@ -493,9 +494,12 @@ def _decode(path: Path, content: bytes, kind: str, side: int | None = None) -> n
     """Grey pixels uint8 (H, W) of a PNG or TIFF; refused unless square of `side`, if given."""
     try:
         with Image.open(io.BytesIO(content), formats=(kind,)) as image:
-            grey = np.asarray(image.convert("L"))
+            mode, grey = image.mode, np.asarray(image.convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(path, f"this is no readable {kind} image") from error
+    if mode not in MODES:  # grey of 16 bits or more would be cut off, not scaled
+        problem = "pixels of a kind that is not read"
+        raise DataError(path, problem, expected=", ".join(MODES), found=mode)
     if side is not None and grey.shape != (side, side):
         found = f"{grey.shape[1]}x{grey.shape[0]}"
         raise DataError(path, "wrong image size", expected=f"{side}x{side}", found=found)

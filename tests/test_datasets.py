@@ -597,12 +597,17 @@ def small_png(path):
     trees.save(path, np.zeros((32, 32), np.uint8))
 
 
+def deep_png(path):
+    trees.save(path, np.full((48, 48), 300, np.uint16))
+
+
 BAD_PICTURES = {
     "no image": (lambda path: path.write_text("<html>not found</html>"), "no readable PNG image"),
     "cut": (cut_png, "no readable PNG image"),
     "flipped byte": (flip_png, "no readable PNG image"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "wrong size": (small_png, "wrong image size: expected 48x48, found 32x32"),
+    "16 bits": (deep_png, "not read: expected 1, L, LA, P, RGB, RGBA, CMYK, YCbCr, found I;16"),
     "wrong name": (lambda path: path.rename(path.with_name("IMG_1.png")), "unexpected file name"),
     "unknown label": (lambda path: path.parent.rename(path.parents[1] / "bored"), "unknown label"),
 }
@@ -721,6 +726,8 @@ def test_jaffe_is_whole_and_knows_the_woman_called_na(tmp_path):
         (lambda path: path.write_text("x"), "no readable TIFF image"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "no readable TIFF image"),
         (lambda path: trees.save(path, np.zeros((64, 64), np.uint8)), "wrong image size"),
+        (lambda path: trees.save(path, np.full((256, 256), 300, np.int32)), "YCbCr, found I"),
+        (lambda path: trees.save(path, np.full((256, 256), 0.5, np.float32)), "YCbCr, found F"),
         (lambda path: path.unlink(), "wrong number of"),
     ],
 )
