@@ -16,6 +16,14 @@ if TYPE_CHECKING:  # imported where it is used: `--help` need not wait for it
     from fer_utils.estimates import Estimate
 
 
+# Images and labels as `fer-utils data check` loads them.
+AS_RECORDED = {
+    True: "as in the recorded runs",
+    False: "other images or labels than in the recorded runs",
+    None: "",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -154,11 +162,12 @@ def _data_check(options: argparse.Namespace) -> int:
             status.state,
             sum(sum(part.values()) for part in status.counts.values()) or "",
             status.variant or "",
+            AS_RECORDED[status.as_recorded],
             status.folder or "",
         )
         for status in statuses
     ]
-    print(table(rows, ("data set", "state", "images", "form", "folder")))
+    print(table(rows, ("data set", "state", "images", "form", "arrays", "folder")))
     for status in statuses:
         if status.state == "corrupt":
             print(f"\n{status.name} is corrupt. {status.problem}")

@@ -32,6 +32,7 @@ from fer_utils.manifests import (
     require_file,
 )
 from fer_utils.pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv
+from fer_utils.records import array_hash
 
 CROPS = ("face", "centre", "whole")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's; at most 8 bits a value
@@ -677,6 +678,8 @@ class DatasetStatus:
         folder: where it lies.
         files: what was read.
         counts: images by part and expression.
+        as_recorded: whether images and labels are those of the recorded runs; None where the
+            manifest does not know theirs.
         problem: one sentence on what is wrong, if anything.
         path: the file at fault.
         row: its 1-based data row at fault.
@@ -692,6 +695,7 @@ class DatasetStatus:
     folder: str | None = None
     files: tuple[FileStatus, ...] = ()
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    as_recorded: bool | None = None
     problem: str | None = None
     path: str | None = None
     row: int | None = None
@@ -739,11 +743,13 @@ def _status(manifest: DatasetManifest, root: Path) -> DatasetStatus:
         )
     files = _file_statuses(manifest, variant, folder, dataset, root)
     known = all(file.known for file in files)
+    arrays = manifest.arrays
     return replace(
         status,
         state="verified" if known else "structure right, hash unknown",
         files=files,
         counts=dataset.counts(),
+        as_recorded=array_hash(dataset.images, dataset.labels) in arrays if arrays else None,
     )
 
 

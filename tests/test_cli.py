@@ -203,6 +203,15 @@ def test_a_corrupt_set_fails_the_check_and_is_named_with_its_row(tmp_path, capsy
     assert path.read_bytes() == before
 
 
+def test_data_check_says_where_images_or_labels_are_not_those_of_the_recorded_runs(
+    tmp_path, capsys
+):
+    assert main(["data", "check", "--root", str(trees.ck48(tmp_path))]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "structure right, hash unknown" in told[2]
+    assert "other images or labels than in the recorded runs" in told[2]
+
+
 def test_the_data_root_is_read_from_the_environment(tmp_path, capsys, monkeypatch):
     root = trees.fer2013(tmp_path / "root")  # forty rows: cut short
     monkeypatch.setenv("FER_DATA", str(root))

@@ -12,7 +12,7 @@ import trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_utils import datasets, ferplus, pixel_csv
+from fer_utils import datasets, ferplus, pixel_csv, records
 from fer_utils.datasets import check, load
 from fer_utils.manifests import DataError, DataMissing, dataset_names, load_manifest
 
@@ -783,6 +783,28 @@ def test_check_tells_whole_sets_from_corrupt_ones(tmp_path):
         assert status.path.endswith("fer2013.csv")
         assert (status.row, status.expected, status.found) == (7, "0 to 255", "'256'")
     json.dumps([status.as_dict() for status in found.values()])
+
+
+def test_check_tells_whether_images_and_labels_are_those_of_the_recorded_runs(
+    tmp_path, monkeypatch
+):
+    folder = trees.ck48(tmp_path) / "CK+48"
+    data, manifest = load("ck48", tmp_path), load_manifest("ck48")
+    arrays = (records.array_hash(data.images, data.labels),)
+    known = manifest.model_copy(update={"arrays": arrays})
+    unknown = manifest.model_copy(update={"arrays": ()})
+    # A person's pictures of happiness and surprise change places: no count tells.
+    happy, surprise = (min((folder / name).glob("S060_*")) for name in ("happy", "surprise"))
+
+    def told(manifest):
+        monkeypatch.setattr(datasets, "load_manifest", lambda name: manifest)
+        return datasets._status(manifest, tmp_path).as_recorded
+
+    assert (told(known), told(unknown)) == (True, None)
+    content = happy.read_bytes()
+    happy.write_bytes(surprise.read_bytes())
+    surprise.write_bytes(content)
+    assert (told(known), told(unknown)) == (False, None)
 
 
 def test_check_verifies_a_file_whose_hash_is_known(tmp_path, monkeypatch):
