@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -68,6 +69,16 @@ def _readable(given: str) -> str:
 WeightsFile = Annotated[str, AfterValidator(_readable), Field(description=THERE)]
 
 
+def _folder(given: str) -> str:
+    there = next(path for path in (Path(given), *Path(given).parents) if os.path.exists(path))
+    if not there.is_dir():
+        raise ValueError(f"Input should be a folder, and {there} is a file")
+    return given
+
+
+Folder = Annotated[str, AfterValidator(_folder)]  # which may still have to be made
+
+
 class PageParameters(BaseModel):
     """What every page that papermill executes can be told."""
 
@@ -77,7 +88,7 @@ class PageParameters(BaseModel):
         None,
         description="left out: what the other parameters amount to",
     )
-    output_dir: str | None = Field(
+    output_dir: Folder | None = Field(
         str(RESULTS.parent / "build" / "smoke"),
         description="for checkpoints and the done-file; left out: build/smoke of the project",
     )
@@ -105,7 +116,7 @@ class ChapterParameters(PageParameters):
     epochs: int | None = Field(None, ge=1, description="left out: the paper's")
     batch_size: int | None = Field(None, ge=1, description="left out: the paper's")
     data_root: str | None = Field(None, description="left out: FER_DATA, else data/")
-    records_dir: str | None = Field(None, description="left out: <output_dir>/records")
+    records_dir: Folder | None = Field(None, description="left out: <output_dir>/records")
     threads: int = Field(0, ge=0, description="cores to use, 0 for all")
 
 

@@ -164,6 +164,18 @@ def test_a_file_of_weights_has_to_be_there_and_of_a_kind_that_keras_reads(name, 
     assert told({"weights": str(other)})[0]
 
 
+@pytest.mark.parametrize("name", ["output_dir", "records_dir"])
+def test_a_file_where_a_folder_is_written_to_is_refused_before_anything_is_trained(name, tmp_path):
+    (tmp_path / "file").touch()
+    for given in (str(tmp_path / "file"), str(tmp_path / "file" / "below")):
+        sentence = (
+            f"{name} = {given!r}: input should be a folder, and {tmp_path / 'file'} is a file."
+        )
+        assert told({name: given})[0] == [sentence]
+    for given in (str(tmp_path), str(tmp_path / "new" / "below")):
+        assert getattr(read_parameters(Choosy, {name: given}), name) == given
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
