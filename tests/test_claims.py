@@ -626,6 +626,13 @@ def test_what_widths_do_to_yengikand2023_is_what_the_records_say():
     missing = found.cell.value - found.ours.mean
     lost = differences.of_estimates(found.also["with half the channels"], found.ours)
     assert 0 < lost.low < missing < lost.high
+    for words in ("with twice the widths, in", "with twice the channels, in"):
+        assert f"{words} one run, it gains nothing that stands out" in f"{note} {believe}"
+    twice = found.also["with twice the channels"]
+    gained = differences.of_estimates(found.ours, twice)
+    assert gained.low < 0 < gained.high
+    assert twice.seeds == 1
+    assert twice.high < found.cell.value - found.cell.margin
 
 
 def test_what_widths_do_to_wang2023_is_what_the_records_say():
