@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from scipy import stats
 
 from fer_utils import audit, comparison, differences
 from fer_utils.comparison import Comparison, Verdict
 from fer_utils.differences import Difference
-from fer_utils.estimates import Estimate, binomial_error, errors_taken_for, estimate
+from fer_utils.estimates import (
+    LEVEL,
+    Estimate,
+    errors_expected,
+    errors_taken_for,
+    estimate,
+)
 from fer_utils.manifests import (
     AllAbove,
     Balance,
@@ -35,6 +42,7 @@ from fer_utils.manifests import (
 from fer_utils.records import RESULTS, RunRecord
 
 Printed = Literal["fits", "does not fit", "cannot tell"]
+ENOUGH_ERRORS = 5  # to expect, for fewer of them to mean anything
 BY_CLAIM = ("counts", "improvement", "text and tables")  # the audit's checks that a claim asks for
 
 
@@ -239,11 +247,17 @@ def _minus(
 
 
 def _outcome(found: Sequence[_Minus]) -> tuple[Verdict, str]:
-    """Whether all differences are above zero, and the one that tells so."""
+    """Whether all differences are above zero, and the one that tells so.
+
+    One below zero is enough for a claim not to be reproduced, but among several one may be by
+    chance: each then has its share of the 5 % (Bonferroni).
+    """
     below = [one for one in found if one.points.high < 0]
     if below:
-        nearest = min(below, key=lambda one: one.points.high)
-        verdict, ending = "not reproduced", "below it."
+        nearest = min(below, key=lambda one: _upper(one.points, len(found)))
+        surely = _upper(nearest.points, len(found)) < 0
+        verdict = "not reproduced" if surely else "inconclusive"
+        ending = "below it." if surely else f"below it, which among {len(found)} may be chance."
     else:
         nearest = min(found, key=lambda one: one.points.low)
         above = nearest.points.low > 0
@@ -252,6 +266,12 @@ def _outcome(found: Sequence[_Minus]) -> tuple[Verdict, str]:
     of = f", the nearest of {len(found)}" if len(found) > 1 else ""
     how = f" ({nearest.how})" if nearest.how else ""
     return verdict, f"{nearest.what}{of}{how}: {_points(nearest.points)}; {ending}"
+
+
+def _upper(found: Difference | Estimate, among: int) -> float:
+    """The upper end of an interval that has its share of the error of several."""
+    quantile = stats.t.ppf(1 - (1 - LEVEL) / 2 / among, found.df)
+    return found.mean + float(quantile) * found.standard_error
 
 
 def _points(found: Difference) -> str:
@@ -294,12 +314,18 @@ def _images(runs: Sequence[RunRecord]) -> set[tuple]:
 
 
 def _all_above(tested: Sequence[Comparison], number: float) -> tuple[Verdict, str]:
+    def scale(found: Comparison) -> float:
+        return 100 if found.cell.unit == "fraction" else 1
+
     def percent(found: Comparison, end: str) -> float:
-        return (100 if found.cell.unit == "fraction" else 1) * getattr(found.ours, end)
+        return scale(found) * getattr(found.ours, end)
+
+    def upper(found: Comparison) -> float:
+        return scale(found) * _upper(found.ours, len(tested))
 
     # One that lies below decides whatever the others say, so it is the one to tell of.
-    below = any(percent(found, "high") < number for found in tested)
-    lowest = min(tested, key=lambda found: percent(found, "high" if below else "low"))
+    below = any(upper(found) < number for found in tested)
+    lowest = min(tested, key=upper if below else partial(percent, end="low"))
     ends = " to ".join(f"{percent(lowest, end):.2f}" for end in ("low", "high"))
     told = f"The lowest of ours is {lowest.cell.row}: {percent(lowest, 'mean'):.2f} %, {ends}"
     if below:
@@ -339,9 +365,8 @@ def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdic
     """Whether some expressions are recognised better than others."""
     if not runs:
         return "not attempted", "The runs are not at hand."
-    wider = _wider_for_people(runs)
     recall = {
-        expression: _wider(estimate(runs, "recall", "percent", expression=expression), wider)
+        expression: estimate(runs, "recall", "percent", expression=expression)
         for expression in (*claim.better, *claim.worse)
     }
     found = [
@@ -358,46 +383,39 @@ def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdic
 
 
 def _confusions(claim: Confused, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
-    """Whether expressions are taken for those named more often than for any others.
+    """Whether expressions are taken for those named more often than the other expressions are.
 
-    What is not recognised is taken for one of K - 1 expressions: if all alike, for those named in
-    their number's share of them.
+    A network that hardly ever predicts an expression takes hardly anything for it, so it is the
+    errors on the other expressions that tell what to expect.
     """
     if not runs:
         return "not attempted", "The runs are not at hand."
-    wider, by_chance = _wider_for_people(runs), len(runs[0].data.classes) - 1
-    found, told = [], []
+    found, told, enough = [], [], []
     for expression, others in claim.taken_for.items():
         listed = " or ".join(others)
         share = errors_taken_for(runs, expression, others)
         if share is None:
             return "inconclusive", f"No run of ours mistakes an image of {expression}."
-        chance = 100 * len(others) / by_chance
-        even = Estimate(chance, chance, chance, (chance,), 0)
-        points = differences.of_estimates(even, _wider(share, wider))
-        ends = {"low": max(points.low, -chance), "high": min(points.high, 100 - chance)}
+        expected = errors_expected(runs, expression, others)
+        if expected is None:
+            return "inconclusive", f"No run of ours mistakes an image of anything but {expression}."
+        points = differences.of_estimates(expected, share)
+        ends = {
+            "low": max(points.low, 0.0 - expected.mean),
+            "high": min(points.high, 100 - expected.mean),
+        }
         points = replace(points, **ends)  # a share of few errors reaches to both ends
-        found.append(_Minus(points, f"{expression} for {listed}, minus {chance:.1f} %"))
+        enough.append(share.n_test * expected.mean / 100 >= ENOUGH_ERRORS)
+        found.append(_Minus(points, f"{expression} for {listed}, minus {expected.mean:.1f} %"))
         told.append(f"{share.mean:.1f} % of our errors on {expression} are taken for {listed}")
     verdict, nearest = _outcome(found)
+    rest = [one for one, many in zip(found, enough, strict=True) if many]
+    if verdict == "not reproduced" and (not rest or _outcome(rest)[0] != verdict):
+        verdict = "inconclusive"
+        nearest += (
+            f" But fewer than {ENOUGH_ERRORS} such errors are to be expected, too few to tell."
+        )
     return verdict, f"{'; '.join(told)}. {_capital(nearest)}"
-
-
-def _wider_for_people(runs: Sequence[RunRecord]) -> float:
-    """How many times as wide an interval is if people are drawn, as it is of the accuracy.
-
-    Frames of one person stand or fall together. Where no people are known there is nothing to add:
-    a share has its own spread of seeds.
-    """
-    accuracy = estimate(runs, "accuracy", "percent")
-    if not accuracy.persons:
-        return 1.0
-    drawn = 100 * binomial_error(accuracy.mean / 100, accuracy.n_test)
-    return max(1.0, accuracy.standard_error / drawn)
-
-
-def _wider(found: Estimate, times: float) -> Estimate:
-    return replace(found, standard_error=times * found.standard_error)
 
 
 def _curves(claim: LaterEpochs, runs: Sequence[RunRecord]) -> tuple[Verdict, str]:
@@ -462,7 +480,7 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
 def _because(
     claim: Because, result: Comparison, than: Comparison, known: Known
 ) -> tuple[Verdict, str]:
-    """Whether a part of the recipe makes a result better, and what is left without it.
+    """Whether a result is above another, and no longer is without a part of the recipe.
 
     A label that begins as the claim's tells more, such as another protocol; it is not judged.
     """
@@ -471,26 +489,34 @@ def _because(
         if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)):
             wholes[fields["protocol"]] = result.also[label]
 
-    def told(label: str) -> tuple[Verdict, str]:
-        """With the part and without it, and what is left without it beside the other result."""
+    def told(label: str) -> tuple[_Minus, _Minus, str]:
+        """What the part adds, what is left without it beside the other result, and the words."""
         without, fields = result.also[label], result.cell.also[label]
         whole = wholes[fields.get("protocol")]
         stored = "part" not in fields
         theirs = f'ours in "{place(than)}"'
         left = _minus(than.ours, without, (result, than), theirs, known, stored)
-        verdict, words = _outcome([_minus(without, whole, (result,), label, known, stored)])
-        return verdict, (
-            f"Ours minus ours {words} Our accuracy without it, minus {left.what}: "
-            f"{_points(left.points)}."
+        added = _minus(without, whole, (result,), label, known, stored)
+        return (
+            added,
+            left,
+            f"Ours minus ours {_outcome([added])[1]} Our accuracy without it, minus {left.what}: "
+            f"{_points(left.points)}.",
         )
 
     if not _known(result.also.get(claim.against)):
         return "not attempted", f"No run is recorded {claim.against}."
-    verdict, sentence = told(claim.against)
+    added, left, sentence = told(claim.against)
+    above = differences.of_estimates(than.ours, result.ours)
+    verdict: Verdict = "inconclusive"
+    if max(above.high, added.points.high) < 0 or left.points.low > 0:
+        verdict = "not reproduced"
+    elif min(above.low, added.points.low) > 0 >= left.points.high:
+        verdict = "reproduced"
     for label, fields in result.cell.also.items():
         more = label.startswith(f"{claim.against}, ") and _known(result.also.get(label))
         if more and fields.get("protocol") in wholes:
-            sentence += f" {told(label)[1]}"
+            sentence += f" {told(label)[2]}"
     return verdict, f"{sentence} {claim.means}" if claim.means else sentence
 
 

@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from fer_utils.estimates import LEVEL, Estimate, binomial_error, person_error, welch_satterthwaite
+from fer_utils.estimates import (
+    LEVEL,
+    Drawn,
+    Estimate,
+    binomial_error,
+    drawn_people,
+    shared_images,
+    welch_satterthwaite,
+)
 from fer_utils.records import RESULTS, RunRecord, read_probabilities
 
 
@@ -37,13 +45,22 @@ class Difference:
 
 
 def of_estimates(before: Estimate, after: Estimate) -> Difference:
-    """Between numbers of different images: their errors are independent.
+    """Between numbers of different images: what these give to the errors is independent.
 
-    Where the seeds of both are the same networks, the interval is rather too wide.
+    Where both are of the same runs, the networks are the same, and it is the difference in each
+    seed that spreads.
 
     Args:
         before, after: in one unit, which the difference then has; percent gives points.
     """
+    if before.runs and before.runs == after.runs and len(before.values) == len(after.values):
+        drawn = Drawn(
+            float(np.hypot(before.drawn.one, after.drawn.one)),
+            float(np.hypot(before.drawn.together, after.drawn.together)),
+            welch_satterthwaite(*((of.drawn.together, of.drawn.df) for of in (before, after))),
+        )
+        apart = np.subtract(after.values, before.values)
+        return _difference(after.mean - before.mean, *drawn.with_seeds(apart))
     errors = [(found.standard_error, found.df) for found in (before, after)]
     error = float(np.hypot(before.standard_error, after.standard_error))
     return _difference(after.mean - before.mean, error, welch_satterthwaite(*errors))
@@ -60,7 +77,7 @@ def of_scores(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Diff
         for first, second in zip(before, after, strict=True)
     ]
     means = [float(found.mean()) for found in apart]
-    return _over_seeds(means, (max(_paired_error(found) for found in apart), np.inf))
+    return _over_seeds(means, _all_shared(max(_paired_error(found) for found in apart)))
 
 
 def of_runs(
@@ -86,22 +103,21 @@ def of_runs(
             raise ValueError(f"{first.run} and {second.run} were not tested on the same images")
         pairs.setdefault(first.seed, []).append((first, second))
 
-    means, errors = [], []
+    means, errors, people = [], [], []
     for folds in pairs.values():
         right = [
             np.concatenate([_right(pair[which], folder) for pair in folds]).astype(float)
             for which in (0, 1)
         ]
         means.append(float(np.mean(right[1] - right[0])))
-        errors.append((_paired_error(right[1] - right[0]), np.inf))
+        errors.append(_paired_error(right[1] - right[0]))
         if all(run.persons for pair in folds for run in pair):
-            images = np.concatenate([pair[0].persons["images"] for pair in folds])
-            gained = [
-                np.subtract(pair[1].persons["correct"], pair[0].persons["correct"])
-                for pair in folds
-            ]
-            errors.append((person_error(images, np.concatenate(gained)), len(images) - 1))
-    return _over_seeds(means, max(errors))
+            people.append(_gained(folds))
+    shared = shared_images([[first for first, _ in folds] for folds in pairs.values()])
+    drawn = Drawn.of_images(max(errors), len(pairs), shared)
+    if len(people) == len(pairs):
+        drawn = max(drawn, drawn_people(people), key=lambda found: found.together)
+    return _over_seeds(means, drawn)
 
 
 def of_values(values: Sequence[float]) -> Difference:
@@ -151,7 +167,7 @@ def of_part(whole: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]]) -
         of_kept = binomial_error(right_kept / number_kept, number_kept)
         of_rest = binomial_error((right - right_kept) / left_out, left_out)
         errors.append(left_out / number * float(np.hypot(of_kept, of_rest)))
-    return _over_seeds(means, (max(errors), np.inf))
+    return _over_seeds(means, _all_shared(max(errors)))
 
 
 def _difference(mean: float, error: float, df: float) -> Difference:
@@ -159,11 +175,27 @@ def _difference(mean: float, error: float, df: float) -> Difference:
     return Difference(mean, mean - half, mean + half, error, df)
 
 
-def _over_seeds(means: Sequence[float], images: tuple[float, float]) -> Difference:
-    """From each seed's difference and the error of the images, as fractions."""
-    seeds = float(stats.sem(means)) if len(means) > 1 else 0.0
-    df = welch_satterthwaite(images, (seeds, len(means) - 1))
-    return _difference(100 * float(np.mean(means)), 100 * float(np.hypot(images[0], seeds)), df)
+def _over_seeds(means: Sequence[float], drawn: Drawn) -> Difference:
+    """From each seed's difference and the error that the test images give, as fractions."""
+    error, df = drawn.with_seeds(means)
+    return _difference(100 * float(np.mean(means)), 100 * error, df)
+
+
+def _all_shared(error: float) -> Drawn:
+    """The error of images that are the same for every seed."""
+    return Drawn(error, error)
+
+
+def _gained(folds: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[np.ndarray, ...]:
+    """Of one seed: people by their numbers, images of each, how many more are right after."""
+    persons = [(first.persons, second.persons) for first, second in folds]
+    return (
+        np.concatenate([before["numbers"] for before, _ in persons]),
+        np.concatenate([before["images"] for before, _ in persons]),
+        np.concatenate(
+            [np.subtract(after["correct"], before["correct"]) for before, after in persons]
+        ),
+    )
 
 
 def _paired_error(apart: np.ndarray) -> float:

@@ -3,9 +3,12 @@
 Two things make a recorded number uncertain, and both enter the interval. The test part is finite:
 other images, or other people, would have given another number. And a network trained with another
 seed is another network. The two variances are added; degrees of freedom follow Welch and
-Satterthwaite. Where the people are known, as in CK+, an accuracy of the test part has the larger of
-two errors: of images drawn one by one, and of people drawn with all of their images, because frames
-of one person stand or fall together.
+Satterthwaite. Where each seed draws its own test part, the spread of the seeds holds that draw,
+too, which is taken out of it, so that nothing counts twice.
+
+Where the people are known, as in CK+, the larger of two errors counts: of images drawn one by one,
+and of people drawn with all of their images, because frames of one person stand or fall together.
+It is computed for the accuracy; for other figures the error of images grows by the same factor.
 """
 
 from __future__ import annotations
@@ -37,6 +40,53 @@ METRICS = (*OF_MATRIX, "recall", "elementwise_accuracy")
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Standard errors that come from the draw of the test images, or of the people on them.
+
+    Args:
+        one: of a number from one seed's test part.
+        together: of the mean over the seeds, whose test parts may be one, overlap or be apart.
+        df: degrees of freedom of both.
+    """
+
+    one: float = 0.0
+    together: float = 0.0
+    df: float = np.inf
+
+    @classmethod
+    def of_images(cls, one: float, seeds: int, shared: float = 1.0) -> Drawn:
+        """Where images are drawn one by one.
+
+        Args:
+            one: as above.
+            seeds: how many.
+            shared: of one seed's test images, the share (0-1) that another seed's test part has.
+        """
+        return cls(one, one * float(np.sqrt((1 + (seeds - 1) * shared) / seeds)))
+
+    def times(self, factor: float) -> Drawn:
+        return replace(self, one=factor * self.one, together=factor * self.together)
+
+    def with_seeds(self, values: Sequence[float]) -> tuple[float, float]:
+        """Standard error of the mean of a value a seed, and its degrees of freedom.
+
+        What is drawn anew for each seed spreads the values already: that much of their variance is
+        not that of the networks.
+        """
+        if len(values) < 2:
+            return self.together, self.df
+        spread = float(stats.sem(values))
+        drawn_anew = max(0.0, self.one**2 - self.together**2) / (len(values) - 1)
+        networks = spread**2 - drawn_anew
+        if networks <= 0:
+            return self.together, self.df
+        df = _degrees(
+            self.together**2 + networks, (self.together, self.df), (spread, len(values) - 1)
+        )
+        return float(np.sqrt(self.together**2 + networks)), df
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What runs say of one quantity, in the published cell's unit.
 
@@ -49,6 +99,7 @@ class Estimate:
         stale: whether the code or the data of one of them have changed since.
         standard_error: of the mean.
         df: degrees of freedom of its t distribution; infinite for a normal one.
+        drawn: the part of that error which comes from the test images.
         persons: how many people the images show; None where they are not known.
     """
 
@@ -61,6 +112,7 @@ class Estimate:
     stale: bool = False
     standard_error: float = 0.0
     df: float = np.inf
+    drawn: Drawn = Drawn()
     persons: int | None = None
 
     @property
@@ -114,22 +166,17 @@ def estimate(
     value = partial(_value, metric=metric, expression=expression, part=part)
     values = [value(folds) for folds in pooled]
     mean = float(np.mean(values))
-    sizes = [_images(folds, expression, part) for folds in pooled]
-    persons = None
-    if metric == "elementwise_accuracy":
-        # Between K outputs of one image, which err together, and NK independent ones: the larger.
-        images = binomial_error(mean, min(sizes))
-    elif metric in ("accuracy", "recall"):
-        images = binomial_error(mean, min(sizes))
-        if metric == "accuracy" and part == "test" and all(run.persons for run in runs):
-            of_persons, persons = _person_error(pooled)
-            images = max(images, of_persons)
-    else:
+    number = min(_images(folds, expression, part) for folds in pooled)
+    if metric in OF_MATRIX and metric != "accuracy":
         matrix = sum(_matrix(folds, part) for folds in pooled) / len(pooled)
-        images = _bootstrap_error(matrix, OF_MATRIX[metric])
+        one = _bootstrap_error(matrix, OF_MATRIX[metric])
+    else:
+        # Of the element-wise accuracy: between K outputs of one image, which err together, and NK
+        # independent ones, the larger.
+        one = binomial_error(mean, number)
     return replace(
-        _estimate(mean, values, images, persons, 100 if unit == "percent" else 1),
-        n_test=min(sizes),
+        _estimate(mean, values, *_drawn(pooled, one, part), 100 if unit == "percent" else 1),
+        n_test=number,
         runs=tuple(run.run for run in runs),
         stale=any(run.run in stale for run in runs),
     )
@@ -152,8 +199,9 @@ def errors_taken_for(
         ValueError: an expression that a run does not have.
     """
     runs = whole(runs)
+    pooled = _by_seed(runs)
     errors, taken = [], []
-    for folds in _by_seed(runs):
+    for folds in pooled:
         row = _matrix(folds, "test")[_row(folds, expression)]
         errors.append(row.sum() - row[_row(folds, expression)])
         taken.append(sum(row[_row(folds, other)] for other in others))
@@ -161,22 +209,62 @@ def errors_taken_for(
         return None
     shares = [part / number for part, number in zip(taken, errors, strict=True) if number]
     mean = sum(taken) / sum(errors)
-    images = binomial_error(mean, sum(errors) / len(errors))  # seeds may err on the same images
+    one = binomial_error(mean, sum(errors) / len(errors))
     return replace(
-        _estimate(mean, shares, images, None, 100),
+        _estimate(mean, shares, *_drawn(pooled, one, "test"), 100),
         n_test=round(sum(errors) / len(errors)),
         runs=tuple(run.run for run in runs),
     )
 
 
+def errors_expected(
+    runs: Sequence[RunRecord], expression: Expression, others: Collection[Expression]
+) -> Estimate | None:
+    """The share of an expression's errors to expect at some others, by what else is taken for them.
+
+    Any expression is predicted, wrongly, for some share of the images that show neither it nor the
+    one in question; errors are expected in proportion to these shares.
+
+    Args:
+        runs, expression, others: as of `errors_taken_for`.
+
+    Returns:
+        In percent; one value for each seed that has errors on the expression. None without runs or
+        such errors, or where a run mistakes nothing else.
+
+    Raises:
+        ValueError: an expression that a run does not have.
+    """
+    runs = whole(runs)
+    pooled = _by_seed(runs)
+    shares, numbers = [], []
+    for folds in pooled:
+        row, matrix = _row(folds, expression), _matrix(folds, "test")
+        if matrix[row].sum() == matrix[row, row]:
+            continue
+        elsewhere = np.delete(np.delete(matrix, row, axis=0), row, axis=1)
+        wrong = elsewhere.sum(axis=0) - np.diag(elsewhere)
+        if not wrong.any():
+            return None
+        rates = np.insert(wrong / (elsewhere.sum() - elsewhere.sum(axis=1)), row, 0.0)
+        shares.append(float(sum(rates[_row(folds, other)] for other in others) / rates.sum()))
+        numbers.append(int(wrong.sum()))
+    if not shares:
+        return None
+    mean = float(np.mean(shares))
+    drawn = _drawn(pooled, binomial_error(mean, min(numbers)), "test")
+    return replace(
+        _estimate(mean, shares, *drawn, 100),
+        n_test=min(numbers),
+        runs=tuple(run.run for run in runs),
+    )
+
+
 def _estimate(
-    mean: float, values: Sequence[float], images: float, persons: int | None, scale: float
+    mean: float, values: Sequence[float], drawn: Drawn, persons: int | None, scale: float
 ) -> Estimate:
-    """From shares (0-1), a value a seed, and the standard error of their test images."""
-    seeds = float(stats.sem(values)) if len(values) > 1 else 0.0
-    error = float(np.hypot(images, seeds))
-    df_images = np.inf if persons is None else persons - 1
-    df = welch_satterthwaite((images, df_images), (seeds, len(values) - 1))
+    """From shares (0-1), a value a seed, and the error that their test images give."""
+    error, df = drawn.with_seeds(values)
     half = stats.t.ppf((1 + LEVEL) / 2, df) * error
     return Estimate(
         mean=scale * mean,
@@ -186,8 +274,27 @@ def _estimate(
         n_test=0,
         standard_error=scale * error,
         df=df,
+        drawn=drawn.times(scale),
         persons=persons,
     )
+
+
+def _drawn(
+    pooled: Sequence[Sequence[RunRecord]], one: float, part: str
+) -> tuple[Drawn, int | None]:
+    """What a figure's error of images, of one seed's part, comes to; and the number of people."""
+    images = Drawn.of_images(one, len(pooled), shared_images(pooled, part))
+    if part != "test" or not all(run.persons for folds in pooled for run in folds):
+        return images, None
+    accuracies = [_value(folds, "accuracy", None, part) for folds in pooled]
+    number = min(_images(folds, None, part) for folds in pooled)
+    binomial = binomial_error(float(np.mean(accuracies)), number)
+    alone = Drawn.of_images(binomial, len(pooled), shared_images(pooled, part))
+    people = drawn_people([_of_persons(folds, "correct") for folds in pooled])
+    if people.together <= alone.together:
+        return images, round(people.df) + 1
+    grown = images.together * people.together / alone.together
+    return Drawn(images.one * people.one / alone.one, grown, people.df), round(people.df) + 1
 
 
 def _by_seed(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -233,14 +340,43 @@ def binomial_error(share: float, number: int) -> float:
     return float(np.sqrt(adjusted * (1 - adjusted) / (number + 4)))
 
 
-def _person_error(pooled: Sequence[Sequence[RunRecord]]) -> tuple[float, int]:
-    """Standard error of the accuracy if people are drawn, and how many there are."""
-    errors = []
-    for folds in pooled:
-        images = np.concatenate([run.persons["images"] for run in folds])
-        right = np.concatenate([run.persons["correct"] for run in folds])
-        errors.append((person_error(images, right), len(images)))
-    return max(errors)
+def shared_images(pooled: Sequence[Sequence[RunRecord]], part: str = "test") -> float:
+    """Of one seed's images of a part, the share (0-1) that another seed's part has, on average.
+
+    All where the split is one; where each seed draws a part from all images, its share of them.
+
+    Args:
+        pooled: the folds of each seed.
+        part: such as "test".
+    """
+    splits = {
+        tuple(sorted((run.parameters.get("fold") or 0, run.split.sha256) for run in folds))
+        for folds in pooled
+    }
+    if len(splits) == 1:
+        return 1.0
+    shares = [_images(folds, None, part) / folds[0].data.images for folds in pooled]
+    return min(1.0, float(np.mean(shares)))
+
+
+def _of_persons(folds: Sequence[RunRecord], what: str) -> tuple[np.ndarray, ...]:
+    """Of one seed: people by their numbers, images of each, and how many of them are `what`."""
+    return tuple(
+        np.concatenate([run.persons[key] for run in folds]) for key in ("numbers", "images", what)
+    )
+
+
+def drawn_people(seeds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Drawn:
+    """Where people are drawn, each with all images.
+
+    Args:
+        seeds: of each, the people's numbers, their images and what these add up to (P,).
+    """
+    one = float(np.sqrt(np.mean([person_error(images, total) ** 2 for _, images, total in seeds])))
+    numbers, images, total = (np.concatenate(column) for column in zip(*seeds, strict=True))
+    _, person = np.unique(numbers, return_inverse=True)
+    together = person_error(np.bincount(person, images), np.bincount(person, total))
+    return Drawn(one, together, float(person.max()))
 
 
 def person_error(images: np.ndarray, total: np.ndarray) -> float:
@@ -268,5 +404,10 @@ def _bootstrap_error(matrix: np.ndarray, figure) -> float:
 
 def welch_satterthwaite(*parts: tuple[float, float]) -> float:
     """Degrees of freedom of a sum of variances, from (standard error, degrees of freedom)."""
+    return _degrees(sum(error**2 for error, _ in parts), *parts)
+
+
+def _degrees(variance: float, *parts: tuple[float, float]) -> float:
+    """The same, of a variance that was computed from the parts in another way than their sum."""
     below = sum(error**4 / df for error, df in parts if error and df)
-    return sum(error**2 for error, _ in parts) ** 2 / below if below else np.inf
+    return variance**2 / below if below else np.inf

@@ -244,7 +244,7 @@ def run(
             epoch=fit.best_epoch,
         ),
         metrics=scores,
-        persons=_persons(parts["test"], test),
+        persons=_persons(data.subjects, parts["test"], test),
         history=fit.history,
         timings={
             "training": sum(seconds),
@@ -299,15 +299,20 @@ def _device(folder: Path, here: dict[str, Any]) -> dict[str, Any]:
     return {"kind": kind, "model": " and ".join(names), "calls": devices}
 
 
-def _persons(data: FaceDataset, probabilities: np.ndarray) -> dict[str, list[int]] | None:
-    """Images of each person and how many of them are right; None where persons are not known."""
-    if data.subjects is None:
+def _persons(
+    everybody: np.ndarray | None, test: FaceDataset, probabilities: np.ndarray
+) -> dict[str, list[int]] | None:
+    """Who is on the test images, how many each, and how many are right; None where not known."""
+    if everybody is None:
         return None
-    _, person = np.unique(data.subjects, return_inverse=True)
-    right = probabilities.argmax(axis=1) == data.labels
+    person = np.searchsorted(np.unique(everybody), test.subjects)
+    right = probabilities.argmax(axis=1) == test.labels
+    images = np.bincount(person)
+    seen = np.flatnonzero(images)
     return {
-        "images": np.bincount(person).tolist(),
-        "correct": np.bincount(person, weights=right).astype(int).tolist(),
+        "numbers": seen.tolist(),
+        "images": images[seen].tolist(),
+        "correct": np.bincount(person, weights=right)[seen].astype(int).tolist(),
     }
 
 

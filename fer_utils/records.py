@@ -104,8 +104,10 @@ class RunRecord(_Part):
     model: ModelUsed
     selection: Selection
     metrics: dict[str, dict]
-    persons: dict[Literal["images", "correct"], list[int]] | None = Field(
-        None, description="test images of each person, and how many were right; None: not known"
+    persons: dict[Literal["numbers", "images", "correct"], list[int]] | None = Field(
+        None,
+        description="who is on the test images, by the place among all persons of the data set, "
+        "images of each, and how many were right; None: not known",
     )
     history: dict[str, list[float]]
     timings: dict[str, float]
@@ -119,6 +121,13 @@ class RunRecord(_Part):
     def _synthetic_is_smoke(self) -> RunRecord:
         if self.data.name == "synthetic" and self.profile != "smoke":
             raise ValueError("a run on synthetic faces is a smoke run")
+        return self
+
+    @model_validator(mode="after")
+    def _persons_are_told_apart(self) -> RunRecord:
+        columns = self.persons or dict.fromkeys(("numbers", "images", "correct"), ())
+        if len(columns) < 3 or len(set(map(len, columns.values()))) > 1:
+            raise ValueError("persons need their numbers, images and correct ones, one of each")
         return self
 
 

@@ -23,7 +23,7 @@ from fer_utils import records
 from fer_utils.training.checkpoints import write_atomically
 
 CACHE = records.RESULTS.parent / "build" / "summary.jsonl"
-FORMAT = 3  # of a line; another number makes all lines anew
+FORMAT = 4  # of a line; another number makes all lines anew
 PARTS = ("data", "split", "selection", "code")
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from fer_utils.differences import comparable, of_estimates, of_part, of_runs, of_scores
-from fer_utils.estimates import Estimate
+from fer_utils.estimates import Drawn, Estimate, estimate
 
 Z = stats.norm.ppf(0.95)
 
@@ -22,6 +22,29 @@ def test_numbers_of_different_images_add_their_variances():
     assert found.df == pytest.approx(df)
     half = stats.t(df).ppf(0.95) * 5
     assert (found.low, found.high) == pytest.approx((10 - half, 10 + half))
+
+
+def test_two_figures_of_the_same_networks_spread_as_their_difference_does(make_record):
+    """What one recall gains in a seed, the other loses: their difference scatters twice as much."""
+    runs = [
+        make_record(f"a-{seed}", matrix=[[right, 40 - right], [right, 40 - right]], seed=seed)
+        for seed, right in enumerate((15, 20, 25))
+    ]
+    anger, happiness = (
+        estimate(runs, "recall", "percent", expression=name) for name in ("anger", "happiness")
+    )
+    found = of_estimates(anger, happiness)
+    drawn = hypot(anger.drawn.together, happiness.drawn.together)
+    assert anger.values == happiness.values[::-1] != happiness.values
+    assert found.standard_error == pytest.approx(hypot(drawn, 25 / sqrt(3)))
+    assert found.df == pytest.approx(found.standard_error**4 / ((25 / sqrt(3)) ** 4 / 2))
+
+
+def test_what_both_figures_of_the_same_networks_share_does_not_part_them():
+    values = (60.0, 70.0, 80.0)
+    alike = Estimate(70, 60, 80, values, 50, ("a", "b", "c"), False, 7.0, 3.0, Drawn(3.0, 3.0))
+    found = of_estimates(alike, alike)
+    assert (found.mean, found.standard_error) == (0, pytest.approx(hypot(3, 3)))
 
 
 def test_only_images_on_which_two_scores_disagree_count():
@@ -135,7 +158,10 @@ def test_folds_of_a_seed_are_pooled_in_their_order(make_predictions, tmp_path):
 def test_people_count_where_they_are_known(make_predictions, tmp_path):
     """All the 10 gained images show one of 4 people: less sure than 10 images of anybody."""
     before, after = np.r_[np.ones(30), np.zeros(10)], np.ones(40)
-    persons = [{"images": [10] * 4, "correct": right} for right in ([10, 10, 10, 0], [10] * 4)]
+    persons = [
+        {"numbers": [0, 1, 2, 3], "images": [10] * 4, "correct": right}
+        for right in ([10, 10, 10, 0], [10] * 4)
+    ]
     runs = [
         make_predictions(name, scores, persons=found)
         for name, scores, found in zip("ab", (before, after), persons, strict=True)
