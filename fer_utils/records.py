@@ -6,16 +6,24 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from fer_utils import provenance
 from fer_utils.manifests import load_manifest
@@ -35,6 +43,9 @@ VARYING = ("seed", "fold", "pretraining", "members")
 
 class RecordError(ValueError):
     """A record that cannot be written or read; one sentence naming the file."""
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -109,8 +120,8 @@ class RunRecord(_Part):
         description="who is on the test images, by the place among all persons of the data set, "
         "images of each, and how many were right; None: not known",
     )
-    history: dict[str, list[float]]
-    timings: dict[str, float]
+    history: dict[str, list[FiniteFloat]]
+    timings: dict[str, Seconds]
     device: dict[str, Any]
     versions: dict[str, str]
     code: Code
@@ -124,11 +135,73 @@ class RunRecord(_Part):
         return self
 
     @model_validator(mode="after")
-    def _persons_are_told_apart(self) -> RunRecord:
-        columns = self.persons or dict.fromkeys(("numbers", "images", "correct"), ())
-        if len(columns) < 3 or len(set(map(len, columns.values()))) > 1:
-            raise ValueError("persons need their numbers, images and correct ones, one of each")
+    def _figures_can_be(self) -> RunRecord:
+        if missing := [part for part in ("val", "test") if part not in self.metrics]:
+            raise ValueError(f"metrics: no {missing[0]} part")
+        for part, scores in self.metrics.items():
+            if problem := _impossible(scores, len(self.data.classes)):
+                raise ValueError(f"metrics.{part}: {problem}")
+            in_split = self.split.sizes.get(part)
+            if part in ("train", "val", "test") and scores["n"] != in_split:
+                raise ValueError(f"metrics.{part}: {scores['n']} images, {in_split} in the split")
         return self
+
+    @model_validator(mode="after")
+    def _persons_make_the_test_part(self) -> RunRecord:
+        if self.persons is None:
+            return self
+        test, columns = self.metrics["test"], ("numbers", "images", "correct")
+        numbers, images, right = (self.persons.get(name, []) for name in columns)
+        if not len(set(numbers)) == len(numbers) == len(images) == len(right):
+            raise ValueError("persons: not a number, images and right ones of each")
+        if (sum(images), sum(right)) != (test["n"], test["correct"]):
+            raise ValueError("persons: other images or right ones than metrics.test")
+        if not all(0 <= some <= every for some, every in zip(right, images, strict=True)):
+            raise ValueError("persons: more right than there are images")
+        return self
+
+    @model_validator(mode="after")
+    def _history_is_of_the_same_epochs(self) -> RunRecord:
+        if "loss" not in self.history:
+            raise ValueError("history: no loss")
+        lengths = {name: len(figures) for name, figures in self.history.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+            raise ValueError(f"history: not the same epochs in all lists: {told}")
+        if min(self.history.get("seconds", ()), default=0) < 0:
+            raise ValueError("history.seconds: an epoch of less than no time")
+        return self
+
+
+def _impossible(scores: dict, classes: int) -> str | None:
+    """Why no predictions have these scores; None where some may.
+
+    Args:
+        scores: of one part of the data.
+        classes: how many there are.
+    """
+    n, matrix = scores.get("n"), scores.get("confusion_matrix")
+    if not isinstance(matrix, list) or [_length(row) for row in matrix] != [classes] * classes:
+        return f"confusion_matrix: not {classes} rows of {classes} numbers"
+    if any(type(number) is not int or number < 0 for row in matrix for number in row):
+        return "confusion_matrix: not whole numbers of images"
+    if not n or sum(map(sum, matrix)) != n:
+        return f"confusion_matrix: {sum(map(sum, matrix))} images, n is {n}"
+    right = sum(matrix[k][k] for k in range(classes))
+    if scores.get("correct") != right:
+        return f"correct is {scores.get('correct')}, confusion_matrix has {right} right"
+    accuracy = scores.get("accuracy")
+    if not isinstance(accuracy, float) or not abs(accuracy - right / n) <= 1e-6:
+        return f"accuracy is {accuracy}, {right} of {n} are right"
+    for name, figure in scores.items():
+        most = math.inf if name == "log_loss" else 1
+        if isinstance(figure, float) and not (0 <= figure <= most and math.isfinite(figure)):
+            return f"{name} is {figure}"
+    return None
+
+
+def _length(row: Any) -> int | None:
+    return len(row) if isinstance(row, list) else None
 
 
 def run_name(label: str, parameters: dict, data: str, split: str, code: str) -> str:
@@ -255,8 +328,11 @@ def read(path: Path) -> RunRecord:
         return RunRecord.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise RecordError(f"{path}: not a run record ({str(error).splitlines()[0]})") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))  # none where figures do not fit one another
+        told = ": ".join(filter(None, [place, problem["msg"].removeprefix("Value error, ")]))
+        raise RecordError(f"{path}: not a run record ({told})") from None
 
 
 def read_all(paper: str, folder: Path = RESULTS) -> list[RunRecord]:

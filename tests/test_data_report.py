@@ -65,7 +65,7 @@ def test_ties_are_scored_as_labelled_with_any_leader_and_without(make_record, tm
 
     labels = np.array([0, 2, 1, 4])
     predicted = np.array([3, 5, 1, 0])  # another leader; neither; right; wrong
-    run = make_record(n=4)
+    run = make_record(correct=1, n=4)
     run = run.model_copy(update={"data": run.data.model_copy(update={"sha256": ties.sha256})})
     probabilities = np.eye(8, dtype=np.float32)[predicted]
     run = records.read(records.write(run, probabilities, labels, tmp_path))
@@ -73,7 +73,7 @@ def test_ties_are_scored_as_labelled_with_any_leader_and_without(make_record, tm
     assert data_report.with_any_leader(run, report, tmp_path) == (2, 4)
     assert data_report.without_ties(run, report, tmp_path) == (1, 2)
     drawn = run.model_copy(update={"split": run.split.model_copy(update={"name": "stratified"})})
-    for other in (drawn, make_record(n=4)):
+    for other in (drawn, make_record(correct=1, n=4)):
         assert data_report.without_ties(other, report, tmp_path) is None
         assert data_report.with_any_leader(other, report, tmp_path) is None
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -241,6 +242,72 @@ def test_a_damaged_record_is_refused_in_one_line_that_names_the_file(make_record
             read()
         assert str(caught.value).startswith(f"{path}: not a run record")
         assert "\n" not in str(caught.value)
+
+
+def scores(**changes):
+    """A record with other scores of the test part."""
+    return lambda told: told["metrics"]["test"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (scores(confusion_matrix=[[30, 10]]), "test: confusion_matrix: not 2 rows of 2 numbers"),
+        (scores(confusion_matrix=[[30], [10]]), "test: confusion_matrix: not 2 rows of 2 numbers"),
+        (scores(confusion_matrix=None), "test: confusion_matrix: not 2 rows of 2 numbers"),
+        (scores(confusion_matrix=[[30, 10.5], [0, 0]]), "not whole numbers of images"),
+        (scores(confusion_matrix=[[30, 11], [-1, 0]]), "not whole numbers of images"),
+        (scores(confusion_matrix=[[30, 11], [0, 0]]), "confusion_matrix: 41 images, n is 40"),
+        (scores(n="40"), "confusion_matrix: 40 images, n is 40"),
+        (scores(n=0, confusion_matrix=[[0, 0], [0, 0]]), "confusion_matrix: 0 images, n is 0"),
+        (scores(correct=31), "correct is 31, confusion_matrix has 30 right"),
+        (scores(accuracy=0.76), "accuracy is 0.76, 30 of 40 are right"),
+        (scores(accuracy=75.0), "accuracy is 75.0, 30 of 40 are right"),
+        (scores(accuracy=float("nan")), "accuracy is nan, 30 of 40 are right"),
+        (scores(macro_f1=1.2), "macro_f1 is 1.2"),
+        (scores(log_loss=float("inf")), "log_loss is inf"),
+        (lambda told: told["metrics"].pop("val"), "metrics: no val part"),
+        (lambda told: told["metrics"].update(test_any={}), "metrics.test_any: confusion_matrix"),
+        (
+            lambda told: told["split"]["sizes"].update(test=41),
+            "metrics.test: 40 images, 41 in the split",
+        ),
+        (
+            lambda told: told["split"]["sizes"].pop("val"),
+            "metrics.val: 40 images, None in the split",
+        ),
+        (lambda told: told["history"]["loss"].append(1.0), "not the same epochs in all lists: 3"),
+        (lambda told: told["history"].pop("loss"), "history: no loss"),
+        (lambda told: told["history"].update(loss=[1.0, float("nan")]), "history.loss.1: Input"),
+        (lambda told: told["history"].update(seconds=[1.0, -1.0]), "history.seconds: an epoch"),
+        (lambda told: told["timings"].update(training=-1.0), "timings.training: Input should be"),
+        (lambda told: told["persons"].update(images=[20, 19]), "persons: other images or right"),
+        (lambda told: told["persons"].update(correct=[20, 11]), "persons: other images or right"),
+        (
+            lambda told: told["persons"].pop("correct"),
+            "persons: not a number, images and right ones",
+        ),
+        (
+            lambda told: told["persons"].pop("numbers"),
+            "persons: not a number, images and right ones",
+        ),
+        (lambda told: told["persons"].update(numbers=[4, 4]), "persons: not a number, images and"),
+        (lambda told: told["persons"].update(correct=[21, 9]), "persons: more right than there"),
+        (lambda told: told["persons"].update(correct=[30]), "persons: not a number, images and"),
+    ],
+)
+def test_a_record_whose_figures_cannot_be_is_refused_and_says_which(
+    make_record, tmp_path, change, why
+):
+    made = make_record(persons={"numbers": [4, 9], "images": [20, 20], "correct": [20, 10]})
+    path = records.write(made, None, None, tmp_path)
+    told = json.loads(path.read_text())
+    change(told)
+    path.write_text(json.dumps(told))
+    with pytest.raises(RecordError, match=re.escape(why)) as caught:
+        records.read(path)
+    assert str(caught.value).startswith(f"{path}: not a run record (")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_record_is_refused_by_name(tmp_path):

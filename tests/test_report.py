@@ -135,7 +135,7 @@ def test_runs_from_weights_of_others_say_where_those_come_from(judged):
 def test_both_counts_of_what_is_open_say_what_they_count(make_record):
     plan = [run("a", state="recorded"), run("b", first=("a",)), run("c", state="recorded")]
     kept = [
-        make_record("one-0", n=1),
+        make_record("one-0", correct=1, n=1),
         make_record("two-0", profile="reduced"),
         make_record("three-0", contrast="wrong on purpose"),
         make_record("four-0", profile="reduced", contrast="wrong on purpose"),
