@@ -322,10 +322,12 @@ def read(path: Path) -> RunRecord:
     """Read one record.
 
     Raises:
-        RecordError: no such file, or not a record.
+        RecordError: no such file, not a record, or one of another name or paper: a copy would
+            count as a second run.
     """
+    path = Path(path)
     try:
-        return RunRecord.model_validate_json(Path(path).read_bytes())
+        record = RunRecord.model_validate_json(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
@@ -333,6 +335,10 @@ def read(path: Path) -> RunRecord:
         place = ".".join(map(str, problem["loc"]))  # none where figures do not fit one another
         told = ": ".join(filter(None, [place, problem["msg"].removeprefix("Value error, ")]))
         raise RecordError(f"{path}: not a run record ({told})") from None
+    there = Path(record.paper) / f"{record.run}.json"
+    if path.absolute().parts[-2:] != there.parts:
+        raise RecordError(f"{path}: a copy, which would count twice; the record belongs at {there}")
+    return record
 
 
 def read_all(paper: str, folder: Path = RESULTS) -> list[RunRecord]:

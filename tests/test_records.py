@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 from contextlib import suppress
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from fer_utils import metrics, records
 from fer_utils.manifests import published_papers
 from fer_utils.records import RecordError
+from fer_utils.summary import recorded
 
 PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(2), 40).astype(np.float32)
 LABELS = np.arange(40) % 2
@@ -308,6 +310,18 @@ def test_a_record_whose_figures_cannot_be_is_refused_and_says_which(
         records.read(path)
     assert str(caught.value).startswith(f"{path}: not a run record (")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("copy", ["yengikand2023/made-1.json", "wang2023/made-0.json"])
+def test_a_copy_of_a_record_is_refused_by_name(make_record, tmp_path, copy):
+    first, second = records.write(make_record("made-0"), None, None, tmp_path), tmp_path / copy
+    second.parent.mkdir(exist_ok=True)
+    shutil.copy(first, second)
+    told = rf"{copy}: a copy, which .* belongs at yengikand2023/made-0\.json"
+    for read_all in (records.read_all, recorded):
+        with pytest.raises(RecordError, match=told):
+            read_all(second.parent.name, tmp_path)
+    assert records.read(first).run == "made-0"
 
 
 def test_a_missing_record_is_refused_by_name(tmp_path):
