@@ -101,7 +101,9 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str:
 class _Model(BaseModel):
     """A typo in a YAML key is an error, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, allow_inf_nan=False
+    )
 
 
 # ---- data sets --------------------------------------------------------------------------------
@@ -236,6 +238,21 @@ def load_manifest(name: str) -> DatasetManifest:
 # ---- published results ------------------------------------------------------------------------
 
 
+# What our runs can be set against, by metric: the units that a comparison reads it in.
+SHARES = ("percent", "fraction")
+COMPARED = {
+    "accuracy": SHARES,
+    "balanced_accuracy": SHARES,
+    "macro_precision": SHARES,
+    "macro_f1": SHARES,
+    "detection_rate": SHARES,
+    "recall": SHARES,
+    "elementwise_accuracy": SHARES,
+    "multiplications": ("multiplications",),
+}
+CONVOLUTION = {"convolution", "outputs", "kernel", "channels", "filters"}
+
+
 class TestSize(_Model):
     """A test-set size that a printed number may be on, where the paper does not say."""
 
@@ -303,7 +320,21 @@ class PublishedCell(_Model):
         if self.value is not None:
             self._in_range()
             self._as_printed()
+        if self.margin is not None or self.also:
+            for metric in (self.metric, *(told.get("metric") for told in self.also.values())):
+                self._can_be_compared(metric or self.metric)
         return self
+
+    def _can_be_compared(self, metric: Any) -> None:
+        """No run of ours has a misspelt figure, or one in a unit that nobody knows."""
+        units = COMPARED.get(metric) if isinstance(metric, str) else None
+        if units is None:
+            raise ValueError(f"{self.id}: {metric!r} is not compared; one of {', '.join(COMPARED)}")
+        if self.unit not in units:
+            told = " or ".join(units)
+            raise ValueError(f"{self.id}: {metric} is compared in {told}, not in {self.unit!r}")
+        if metric == "multiplications" and (missing := CONVOLUTION - set(self.select)):
+            raise ValueError(f"{self.id}: select has no {', '.join(sorted(missing))}")
 
     def _in_range(self) -> None:
         limit = {"percent": 100, "fraction": 1}.get(self.unit)

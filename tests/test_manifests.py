@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fer_utils import manifests
+from fer_utils import estimates, manifests
 from fer_utils.manifests import (
     DataError,
     PublishedPaper,
@@ -198,11 +198,25 @@ def test_what_stands_beside_a_cell_is_given_as_what_differs_from_it():
         ({"id": "Table 2"}, "id"),
         ({"margin": -1}, "margin"),
         ({"margn": 1}, "margn"),
+        ({"margin": float("nan")}, "finite"),
+        ({"unit": "percnt"}, "accuracy is compared in percent or fraction, not in 'percnt'"),
+        ({"unit": "percnt", "margin": None, "also": {"apart": {}}}, "not in 'percnt'"),
+        ({"metric": "acuracy"}, "'acuracy' is not compared; one of accuracy, balanced_accuracy"),
+        ({"also": {"apart": {"metric": "f1"}}}, "'f1' is not compared; one of accuracy"),
+        ({"metric": "multiplications"}, "compared in multiplications, not in 'percent'"),
+        (
+            {"metric": "multiplications", "unit": "multiplications", "select": {"kernel": [3, 3]}},
+            "select has no channels, convolution, filters, outputs",
+        ),
     ],
 )
 def test_slips_in_a_published_cell_are_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         paper(cell(**changes))
+
+
+def test_what_can_be_compared_is_what_our_runs_tell_and_the_convolutions():
+    assert set(manifests.COMPARED) == {*estimates.METRICS, "multiplications"}
 
 
 DISCUSSION = {"easy": "The data.", "hard": "The rest.", "believe": "Some of it."}
@@ -223,7 +237,7 @@ def test_a_discussion_is_whole_or_absent():
 
 def test_thousands_separators_are_read():
     (read,) = paper(
-        cell(value=1228800, printed="1,228,800", unit="multiplications", metric="count")
+        cell(value=1228800, printed="1,228,800", unit="count", metric="images", margin=None)
     ).cells
     assert read.value == 1228800
 
