@@ -577,6 +577,7 @@ def _synthetic(**options: Any) -> FaceDataset:
 
 def _find(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
     """The first variant that is there, and the folder it lies in."""
+    _require_folder(root, f". {manifest.obtain}")
     folders = [root / directory for directory in manifest.directories]
     for folder in folders:
         if folder.exists() and not folder.is_dir():
@@ -587,6 +588,13 @@ def _find(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
                 return variant, folder
     looked = ", ".join(f"{directory}/" for directory in manifest.directories)
     raise DataMissing(root, f"{manifest.title} is not here (looked in {looked}). {manifest.obtain}")
+
+
+def _require_folder(root: Path, advice: str = "") -> None:
+    if not root.exists():
+        raise DataMissing(root, f"no such folder of data{advice}")
+    if not root.is_dir():
+        raise DataError(root, "a folder of data belongs here, this is a file")
 
 
 def _holds(folder: Path, variant: Variant) -> bool:
@@ -715,8 +723,14 @@ def check(root: str | Path | None = None) -> list[DatasetStatus]:
 
     Returns:
         One status for each manifest, in alphabetical order of their names.
+
+    Raises:
+        DataError: the data root was named and is no folder.
     """
-    return [_status(load_manifest(name), data_root(root)) for name in dataset_names()]
+    folder = data_root(root)
+    if root or os.environ.get("FER_DATA"):
+        _require_folder(folder)
+    return [_status(load_manifest(name), folder) for name in dataset_names()]
 
 
 def _status(manifest: DatasetManifest, root: Path) -> DatasetStatus:

@@ -177,6 +177,30 @@ def test_without_data_every_set_is_absent_and_that_is_no_failure(tmp_path, capsy
     assert list((tmp_path / "empty").iterdir()) == []
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("named", ["--root", "FER_DATA"])
+def test_a_mistyped_folder_of_data_is_told_in_place_of_sets_that_are_absent(
+    named, form, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").touch()
+    problems = {"mistyped": "no such folder of data", "file": "a folder of data belongs here"}
+    for name, problem in problems.items():
+        if named == "FER_DATA":
+            monkeypatch.setenv(named, str(tmp_path / name))
+        words = [named, str(tmp_path / name)] if named == "--root" else []
+        assert main(["data", "check", *words, *form]) == 1
+        assert f"{tmp_path / name}: {problem}" in one_sentence(capsys.readouterr())
+
+
+def test_without_a_folder_of_data_named_every_set_tells_how_to_get_it(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delenv("FER_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "check"]) == 0
+    assert capsys.readouterr().out.count(" is absent. ") == len(dataset_names()) - 1
+
+
 def test_data_check_as_json(tmp_path, capsys):
     assert main(["data", "check", "--json", "--root", str(tmp_path)]) == 0
     found = json.loads(capsys.readouterr().out)

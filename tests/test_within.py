@@ -240,3 +240,28 @@ def test_a_step_that_finds_no_room_says_so_in_a_sentence(tool, monkeypatch, tmp_
     (told,) = str(ended.value).splitlines()
     assert told.endswith(f": No space left on device: {out}.")
     assert not out.exists()
+
+
+@pytest.fixture
+def checked(tool, monkeypatch, tmp_path, capsys):
+    """A function: what check_data.py says of a set where the folder of data is mistyped."""
+
+    def checked(dataset: str) -> tuple[object, str]:
+        monkeypatch.setenv("FER_DATA", str(tmp_path / "mistyped"))
+        monkeypatch.setattr(sys, "argv", ["check_data.py", dataset, str(tmp_path / "out.json")])
+        with pytest.raises(SystemExit) as ended:
+            tool("check_data").main()
+        return ended.value.code, capsys.readouterr().err
+
+    return checked
+
+
+def test_a_check_of_data_names_the_folder_that_is_not_there(checked, tmp_path):
+    told, _ = checked("jaffe")
+    assert told.startswith(f"  jaffe: {tmp_path / 'mistyped'}: no such folder of data. Request")
+
+
+def test_a_check_of_data_names_the_sets_that_there_are(checked):
+    status, told = checked("jafe")
+    assert status == 2
+    assert "invalid choice: 'jafe' (choose from 'ck48', 'ckplus'" in told

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from fer_utils.datasets import load
-from fer_utils.manifests import DataError
+from fer_utils.manifests import DataError, dataset_names
 from fer_utils.records import array_hash
 from fer_utils.training.checkpoints import write_atomically
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset")
+    parser.add_argument("dataset", choices=dataset_names(), help="%(choices)s", metavar="dataset")
     parser.add_argument("out", type=Path, help="written last, and only where the data are right")
     options = parser.parse_args()
     try:
