@@ -139,6 +139,25 @@ def test_an_archive_takes_the_place_of_nothing_but_a_plain_file(refused, tool, t
     assert told.endswith(f"{archive} is no folder that files can be written to")
 
 
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        *[((f"--minutes={word}",), "a number above 0") for word in ("0", "-5", "nan", "inf", "x")],
+        *[(("--minutes=1", f"--at-once={word}"), "a whole number from 1") for word in ("0", "1.5")],
+        *[(("--minutes=1", f"--threads={word}"), "a whole number from 0") for word in ("-1", "")],
+    ],
+)
+def test_a_number_out_of_range_is_told_with_what_is_allowed(refused, words, allowed):
+    option, _, word = words[-1].partition("=")
+    assert refused(*words).endswith(f"argument {option}: {allowed}, not {word!r}")
+
+
+def test_checkpoints_without_an_archive_are_refused(refused):
+    assert refused("--minutes", "1", "--checkpoints").endswith(
+        "--checkpoints: needs --pack, the archive that they go into"
+    )
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
     """The one that it starts from is executed there, too, for its weights, but not trained."""

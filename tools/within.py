@@ -14,12 +14,15 @@ At home:
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -68,7 +71,7 @@ class Training:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, required=True, help="in all, packing included")
+    parser.add_argument("--minutes", type=minutes, required=True, help="in all, packing included")
     parser.add_argument("--paper", help="one or several; left out: every paper with a chapter")
     parser.add_argument("--table", help='such as "Table 5.1"; "open" for what papers leave open')
     parser.add_argument("--seeds", help='such as "0 1 2", which is what it is when left out')
@@ -76,8 +79,10 @@ def main() -> None:
         "--only", nargs="*", default=[], help="beginnings of names; see make reproduce"
     )
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
-    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
-    parser.add_argument("--threads", type=int, default=0, help="cores of each; 0: all, shared")
+    parser.add_argument("--at-once", type=at_least(1), default=1, help="trainings side by side")
+    parser.add_argument(
+        "--threads", type=at_least(0), default=0, help="cores of each; 0: all, shared"
+    )
     parser.add_argument("--pack", type=Path, help="archive of all records that were made here")
     parser.add_argument(
         "--checkpoints",
@@ -85,6 +90,8 @@ def main() -> None:
         help="pack unfinished runs, too, and finished ones that others start from",
     )
     options = parser.parse_args()
+    if options.checkpoints and not options.pack:
+        parser.error("--checkpoints: needs --pack, the archive that they go into")
     if options.pack and (problem := refusal(options.pack)):
         parser.error(f"--pack: {options.pack} cannot be written: {problem}")
     deadline = time.monotonic() + 60 * options.minutes
@@ -116,6 +123,26 @@ def main() -> None:
             sys.exit(f"{options.pack} was not packed: {sentence(error)}.")
     if failed:
         sys.exit("Something failed; see above. The same command tries it again.")
+
+
+def minutes(word: str) -> float:
+    """A time above zero that ends."""
+    with suppress(ValueError):
+        if 0 < (told := float(word)) < math.inf:
+            return told
+    raise argparse.ArgumentTypeError(f"a number above 0, not {word!r}")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads a whole number that is not below `least`."""
+
+    def read(word: str) -> int:
+        with suppress(ValueError):
+            if (told := int(word)) >= least:
+                return told
+        raise argparse.ArgumentTypeError(f"a whole number from {least}, not {word!r}")
+
+    return read
 
 
 def refusal(archive: Path) -> str | None:
