@@ -172,11 +172,18 @@ def _parts(
 ) -> np.ndarray:
     """Part of every row: from the column Usage, or from which file it stands in."""
     if variant.splits is None:
-        if (table.usage < 0).any():
-            raise DataError(path, "the column Usage is missing")
+        _refuse_missing_column(path, "emotion", table.labels)
+        _refuse_missing_column(path, "Usage", table.usage)
         return np.array(list(manifest.splits))[table.usage]
-    part = next(key for key, part in variant.splits.items() if part.source == path.name)
-    return np.full(len(table.labels), part)
+    key, part = next(found for found in variant.splits.items() if found[1].source == path.name)
+    if part.classes:
+        _refuse_missing_column(path, "emotion", table.labels)
+    return np.full(len(table.labels), key)
+
+
+def _refuse_missing_column(path: Path, name: str, column: np.ndarray) -> None:
+    if (column < 0).any():
+        raise DataError(path, f"the column {name} is missing in line 1, the header")
 
 
 # ---- FER+ -------------------------------------------------------------------------------------
@@ -267,7 +274,8 @@ def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _votes_of(path: Path, row: int, cells: list[str]) -> list[int]:
-    counts = [int(cell) if cell.isascii() and cell.isdigit() else -1 for cell in cells]
+    # Python reads no number of 4,301 digits.
+    counts = [int(c) if c.isascii() and c.isdigit() and len(c) < 3 else -1 for c in cells]
     if min(counts) < 0 or sum(counts) > 10:
         raise DataError(
             path, "impossible votes", row=row, expected="10 at most", found=",".join(cells)[:60]
@@ -447,7 +455,7 @@ def _emotion(path: Path, content: bytes, codes: dict[Any, int]) -> int:
         code = None
     if code not in codes:
         raise DataError(
-            path, "unknown label", expected=", ".join(map(str, codes)), found=repr(text)
+            path, "unknown label", expected=", ".join(map(str, codes)), found=repr(text[:40])
         )
     return codes[int(code)]
 

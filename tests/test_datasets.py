@@ -323,6 +323,18 @@ def test_labels_without_the_other_half_are_refused(tmp_path):
 # ---- the cache --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("variant", ["fer2013.csv", "icml_face_data.csv", "train.csv"])
+@pytest.mark.parametrize("name", ["fer2013", "ferplus"])
+def test_faces_without_the_column_of_labels_are_refused(name, variant, tmp_path):
+    (trees.ferplus if name == "ferplus" else lambda root: root)(tmp_path)
+    (tmp_path / "fer2013" / "fer2013.csv").unlink(missing_ok=True)
+    path = trees.fer2013(tmp_path, variant=variant) / "fer2013" / variant
+    path.write_text("".join(f"{row.partition(',')[2]}\n" for row in path.read_text().splitlines()))
+    with pytest.raises(DataError, match="the column emotion is missing in line 1") as raised:
+        load(name, tmp_path, complete=False)
+    assert raised.value.path == path
+
+
 @pytest.fixture
 def cached(tmp_path):
     """A loaded tree: (root, the cache's files by suffix)."""
@@ -510,6 +522,11 @@ BAD_VOTES = {
         4,
         "impossible votes",
     ),
+    "too long for a number": (
+        lambda lines: [*lines[:4], lines[4][:-1] + "9" * 5000, *lines[5:]],
+        4,
+        "impossible votes: expected 10 at most",
+    ),
     "no number": (lambda lines: [*lines[:4], lines[4][:-1] + "x", *lines[5:]], 4, "impossible"),
     "column missing": (lambda lines: [*lines[:4], lines[4][:-2], *lines[5:]], 4, "number of col"),
     "header": (lambda lines: ["a,b", *lines[1:]], None, "not the header of the FER"),
@@ -688,6 +705,7 @@ def test_other_places_of_the_labels_are_found(tmp_path):
         (lambda label, frame: label.write_text("8.0"), "unknown label: .* found '8.0'"),
         (lambda label, frame: label.write_text("2.5"), "unknown label"),
         (lambda label, frame: label.write_text("happy"), "unknown label"),
+        (lambda label, frame: label.write_text("9" * 6000), "unknown label: .* found '9{40}'$"),
         (lambda label, frame: label.write_text(""), "the file is empty"),
         (lambda label, frame: frame.unlink(), "no such file, but S001_001_00000004_emotion.txt"),
         (lambda label, frame: frame.write_text("x"), "no readable PNG image"),
