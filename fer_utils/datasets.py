@@ -31,7 +31,7 @@ from fer_utils.manifests import (
     load_manifest,
     require_file,
 )
-from fer_utils.pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv
+from fer_utils.pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv, require_cache_folder
 from fer_utils.records import array_hash
 
 CROPS = ("face", "centre", "whole")
@@ -135,8 +135,16 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> FaceDatas
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """The folder that holds the data sets: `root`, else $FER_DATA, else `data`."""
-    return Path(root or os.environ.get("FER_DATA") or "data").expanduser()
+    """The folder that holds the data sets: `root`, else $FER_DATA, else `data`.
+
+    Raises:
+        DataError: it would lie in a home folder that there is not.
+    """
+    named = Path(root or os.environ.get("FER_DATA") or "data")
+    try:
+        return named.expanduser()
+    except RuntimeError:
+        raise DataError(named, "no such home folder, so there is no folder of data") from None
 
 
 # ---- FER2013 ----------------------------------------------------------------------------------
@@ -733,8 +741,9 @@ def check(root: str | Path | None = None) -> list[DatasetStatus]:
         One status for each manifest, in alphabetical order of their names.
 
     Raises:
-        DataError: the data root was named and is no folder.
+        DataError: the data root was named and is no folder, or FER_CACHE is below no home folder.
     """
+    require_cache_folder()  # here: no data set is at fault
     folder = data_root(root)
     if root or os.environ.get("FER_DATA"):
         _require_folder(folder)

@@ -89,6 +89,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FER_CACHE") or Path.home() / ".cache" / "fer_utils").expanduser()
 
 
+def require_cache_folder() -> Path:
+    """As `cache_folder`, whose code is behind records and stays as it is.
+
+    Raises:
+        DataError: it would lie in a home folder that there is not.
+    """
+    try:
+        return cache_folder()
+    except RuntimeError:
+        named = os.environ.get("FER_CACHE") or "~"
+        problem = "no such home folder; set FER_CACHE to a folder that can be written"
+        raise DataError(named, problem) from None
+
+
 def _table(images: np.ndarray, codes: np.ndarray, sha256: str) -> PixelTable:
     labels, usage = codes.T.astype(np.int64)
     return PixelTable(images.reshape(-1, SIDE, SIDE, 1), labels, usage, sha256)
@@ -269,7 +283,7 @@ class _Cache:
 
     @classmethod
     def of(cls, path: Path, sha256: str) -> _Cache:
-        stem = cache_folder() / f"{path.stem}-{sha256[:16]}-v{FORMAT}"
+        stem = require_cache_folder() / f"{path.stem}-{sha256[:16]}-v{FORMAT}"
         return cls(
             Path(f"{stem}.json"), Path(f"{stem}.images.npy"), Path(f"{stem}.codes.npy"), sha256
         )

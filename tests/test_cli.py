@@ -192,6 +192,18 @@ def test_a_mistyped_folder_of_data_is_told_in_place_of_sets_that_are_absent(
         assert f"{tmp_path / name}: {problem}" in one_sentence(capsys.readouterr())
 
 
+@pytest.mark.parametrize("named", ["FER_DATA", "FER_CACHE", "--root"])
+def test_a_home_folder_that_is_not_there_is_one_sentence(named, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    if named == "--root":
+        words = [named, "~no.such.person/x"]
+    else:
+        words = []
+        monkeypatch.setenv(named, "~no.such.person/x")
+    assert main(["data", "check", *words]) == 1
+    assert "~no.such.person/x: no such home folder" in one_sentence(capsys.readouterr())
+
+
 def test_without_a_folder_of_data_named_every_set_tells_how_to_get_it(
     tmp_path, capsys, monkeypatch
 ):

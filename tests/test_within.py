@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import tiny_project
+import trees
 from tiny_project import PAPER, call, planned
 
 from fer_utils import grid
@@ -235,6 +236,25 @@ def test_a_book_that_is_built_beside_a_grid_leaves_it_its_log(tool, monkeypatch,
     assert told.returncode == 0, told.stderr
     (log,) = re.findall(r"Snakemake's own account: (.*)", told.stderr)
     assert Path(log).read_text() == "a chapter failed\n"
+
+
+@pytest.mark.parametrize("step", ["check_data", "prepare", "reproduce", "within"])
+def test_a_home_folder_that_is_not_there_is_told_in_a_sentence(tool, monkeypatch, tmp_path, step):
+    words = {
+        "check_data": ("fer2013", str(tmp_path / "out.json")),
+        "prepare": (json.dumps({"name": "some"}), str(tmp_path / "out.json")),
+        "reproduce": ("--dry-run", "--paper", "nouisser2023"),
+        "within": ("--minutes", "1", "--paper", "nouisser2023"),
+    }
+    monkeypatch.setenv("FER_DATA", str(trees.fer2013(tmp_path)))
+    monkeypatch.setenv("FER_CACHE", "~no.such.person/x")
+    monkeypatch.setattr(sys, "argv", [f"{step}.py", *words[step]])
+    grid.data_key.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        tool(step).main()
+    grid.data_key.cache_clear()
+    (told,) = str(ended.value.code).splitlines()
+    assert "~no.such.person/x: no such home folder; set FER_CACHE to a folder" in told
 
 
 @pytest.mark.parametrize("step", ["check_data", "prepare"])

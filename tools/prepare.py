@@ -22,7 +22,7 @@ from execute import end_as_by_ctrl_c
 from train import sentence
 
 from fer_utils import experiments
-from fer_utils.pixel_csv import cache_folder
+from fer_utils.pixel_csv import require_cache_folder
 from fer_utils.training.checkpoints import write_atomically
 
 
@@ -53,7 +53,7 @@ def prepare(preparation: dict, threads: int) -> int:
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
     """Wait for another process that prepares the same; the lock goes with the process."""
-    path = cache_folder() / f"{name}.lock"
+    path = require_cache_folder() / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

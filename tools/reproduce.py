@@ -23,6 +23,7 @@ from train import sentence
 
 from fer_utils import grid, records
 from fer_utils.cli import table
+from fer_utils.manifests import DataError
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
         if not options.no_book:
             with locked(ROOT / "build" / "book.lock", "make book"):
                 build_book.book("smoke")
-    except (grid.GridError, records.RecordError, Busy, OSError) as error:
+    except (grid.GridError, records.RecordError, DataError, Busy, OSError) as error:
         sys.exit(sentence(error))
     if failed:
         sys.exit(1)

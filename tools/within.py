@@ -32,6 +32,7 @@ from reproduce import slow_here
 from train import beside, sentence
 
 from fer_utils import grid, records
+from fer_utils.manifests import DataError
 
 ENOUGH = 60  # seconds that have to be left for a run to be started at all
 PACKED_A_SECOND = 35e6  # bytes; weights, at gzip's usual level, were 38e6 on one core
@@ -112,7 +113,7 @@ def main() -> None:
             to_make = runs_to_make(runs, build)
             print("".join(f"{line}\n" for line in slow_here(to_make)), end="", flush=True)
             left = train(to_make, build, options, deadline, failed)
-    except (grid.GridError, records.RecordError, Busy, OSError) as error:
+    except (grid.GridError, records.RecordError, DataError, Busy, OSError) as error:
         sys.exit(sentence(error))
     if left:
         print(f"{left} left; the same command goes on.", flush=True)

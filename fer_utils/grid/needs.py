@@ -13,7 +13,7 @@ from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.inputs import data_state, versions
 from fer_utils.grid.runs import Preparation, Run
 from fer_utils.manifests import load_manifest, load_published
-from fer_utils.pixel_csv import cache_folder
+from fer_utils.pixel_csv import require_cache_folder
 
 
 def resources(run: Run) -> dict[str, int]:
@@ -66,7 +66,7 @@ def prepared_for(paper: str, chapter: Chapter, fields: dict) -> list[Preparation
             _call_hash(rule.call),
             settings,
             versions("any"),
-            str(cache_folder()),
+            str(require_cache_folder()),
         ]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
         words = [dataset, rule.call.rpartition(":")[2], *map(str, settings.values())]
