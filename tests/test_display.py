@@ -1155,6 +1155,8 @@ def test_several_changes_of_the_same_runs_have_a_column_each():
 def test_seeds_of_a_set_of_runs_stand_beside_their_spread():
     found = [Spread("one", "a", (60.0, 62.0), 1.4142, 0.72, 22.55)]
     assert lines_of(display.spreads(found))[1:] == ["one", "a|2|60.00, 62.00|1.41 (0.72 to 22.55)"]
+    equal = Spread("one", "a", (60.0, 60.0), 0.0, 0.0, 0.0)
+    assert lines_of(display.spreads([equal]))[2] == "a|2|60.00, 60.00|0.00 (–)"
     assert "No run" in display.spreads([]).data
 
 

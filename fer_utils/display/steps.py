@@ -93,7 +93,8 @@ def spreads(found: Sequence[Spread]) -> HTML | Markdown:
         return note("No run is recorded with several seeds.")
 
     def row(spread: Spread) -> dict:
-        ends = f"({spread.low:.2f} to {spread.high:.2f})"
+        # Seeds that come out equal, as they may on few images, leave no interval to compute.
+        ends = f"({spread.low:.2f} to {spread.high:.2f})" if spread.deviation else "(–)"
         return {
             "Runs": escape(spread.runs),
             "Seeds": len(spread.values),
