@@ -420,6 +420,33 @@ class _Claim(_Model):
         None, description="what follows where it fails, if more than the audit itself would say"
     )
 
+    @property
+    def valued(self) -> tuple[str, ...]:
+        """The cells that have to print a number."""
+        return self.cells
+
+    @property
+    def as_shares(self) -> tuple[str, ...]:
+        """Those of them that have to be in percent or a fraction."""
+        return ()
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The cells that runs have to tell of."""
+        return ()
+
+
+class _OnRuns(_Claim):
+    """A statement that our runs alone can check: of cells with a margin."""
+
+    @property
+    def valued(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        return self.cells
+
 
 def _cells_of(*named: str | float | None) -> tuple[str, ...]:
     """The ids of cells among ids and numbers."""
@@ -450,6 +477,18 @@ class OfficialCounts(_Claim):
     @property
     def cells(self) -> tuple[str, ...]:
         return _cells_of(*self.counts.values(), self.images)
+
+    @model_validator(mode="after")
+    def _are_of_the_data_set(self) -> OfficialCounts:
+        if not self.counts and self.images is None:
+            raise ValueError(f"{self.id}: neither counts nor images")
+        if self.dataset in dataset_names():  # else the paper says that there is none
+            manifest = load_manifest(self.dataset)
+            known = (*manifest.splits, *manifest.class_names)
+            if unknown := {*self.splits, *self.counts} - set(known):
+                told = f"{', '.join(sorted(unknown))}: one of {', '.join(known)}"
+                raise ValueError(f"{self.id}: {self.dataset} has no {told}")
+        return self
 
 
 class AtMost(_Claim):
@@ -494,6 +533,10 @@ class Improvement(_Claim):
     def cells(self) -> tuple[str, ...]:
         return _cells_of(self.better, self.base, *self.others, self.points)
 
+    @property
+    def as_shares(self) -> tuple[str, ...]:
+        return (self.better, self.base, *self.others)
+
 
 class Highest(_Claim):
     """A result is above all others of its kind that the paper names."""
@@ -530,8 +573,12 @@ class Recognised(_Claim):
     def cells(self) -> tuple[str, ...]:
         return (self.number, self.rate)
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        return (self.rate,)
 
-class BetterRecognised(_Claim):
+
+class BetterRecognised(_OnRuns):
     """Some expressions are recognised better than others; the paper has a picture of it alone."""
 
     kind: Literal["better recognised"]
@@ -544,7 +591,7 @@ class BetterRecognised(_Claim):
         return (self.result,)
 
 
-class Confused(_Claim):
+class Confused(_OnRuns):
     """Some expressions are taken for certain others; the paper has a picture of it alone."""
 
     kind: Literal["confused"]
@@ -558,7 +605,7 @@ class Confused(_Claim):
         return (self.result,)
 
 
-class LaterEpochs(_Claim):
+class LaterEpochs(_OnRuns):
     """What a picture of accuracy or loss shows: later epochs differ from earlier ones."""
 
     kind: Literal["later epochs"]
@@ -569,12 +616,19 @@ class LaterEpochs(_Claim):
     later: tuple[int, int]
     moves: Literal["up", "down"]
 
+    @model_validator(mode="after")
+    def _in_order(self) -> LaterEpochs:
+        epochs = (*self.earlier, *self.later)
+        if epochs[0] < 1 or sorted(epochs) != list(epochs):
+            raise ValueError(f"{self.id}: earlier and later epochs are counted from 1, in order")
+        return self
+
     @property
     def cells(self) -> tuple[str, ...]:
         return (self.result,)
 
 
-class Balance(_Claim):
+class Balance(_OnRuns):
     """A network computes less than another and is about as accurate, by how much is not told."""
 
     kind: Literal["balance"]
@@ -586,7 +640,7 @@ class Balance(_Claim):
         return (self.result,)
 
 
-class Because(_Claim):
+class Because(_OnRuns):
     """A result is above another, and a part of the recipe is said to be the reason."""
 
     kind: Literal["because"]
@@ -634,11 +688,20 @@ class PublishedMatrix(_Model):
     def cells(self) -> tuple[str, ...]:
         return _cells_of(self.accuracy)
 
+    valued = as_shares = cells
+
     @model_validator(mode="after")
     def _square(self) -> PublishedMatrix:
+        _refuse_duplicates(f"{self.id}: expression", self.expressions)
         size = len(self.expressions)
         if len(self.rows) != size or any(len(row) != size for row in self.rows):
             raise ValueError(f"{self.id}: a row and a column for each of {size} expressions")
+        form = r"\d+" if self.unit == "count" else r"(\d+(\.\d*)?|\.\d+)\s*%?"
+        for number in (number for row in self.rows for number in row):
+            if not re.fullmatch(form, number.strip(), flags=re.ASCII):
+                raise ValueError(f"{self.id}: {number!r} is no {self.unit}")
+        if self.unit == "count" and not any(int(number) for row in self.rows for number in row):
+            raise ValueError(f"{self.id}: not one image")
         return self
 
 
@@ -787,20 +850,27 @@ class PublishedPaper(_Model):
                 raise ValueError(f"{statement.id}: no such cells: {', '.join(missing)}")
             if getattr(statement, "dataset", "fer2013") not in dataset_names():
                 raise ValueError(f"{statement.id}: {statement.dataset!r} has no manifest")
-        compared = {
-            name: claim.id
-            for claim in self.claims
-            if isinstance(claim, Improvement)
-            for name in _cells_of(claim.better, claim.base, claim.points)
-        }
-        compared |= {matrix.accuracy: matrix.id for matrix in self.matrices if matrix.accuracy}
-        for name, statement in compared.items():
-            if known[name].value is None:
-                raise ValueError(f"{statement}: {name} prints no number")
         for figure in self.figures:
             beside = {label for name in figure.cells for label in known[name].also}
             if figure.instead and figure.instead not in beside:
                 raise ValueError(f"{figure.id}: no cell of it has {figure.instead!r} beside it")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_can_read_their_cells(self) -> PublishedPaper:
+        known = {cell.id: cell for cell in self.cells}
+        for statement in (*self.claims, *self.matrices):
+            for name in statement.valued:
+                if known[name].value is None:
+                    raise ValueError(f"{statement.id}: {name} prints no number")
+            for name in statement.as_shares:
+                if known[name].unit not in SHARES:
+                    raise ValueError(f"{statement.id}: {name} is in neither percent nor a fraction")
+        for claim in self.claims:
+            for cell in map(known.get, claim.judged):
+                if cell.dataset is None or (cell.margin is None and cell.not_comparable is None):
+                    told = "dataset and one of margin and not_comparable"
+                    raise ValueError(f"{claim.id}: runs are to tell, so {cell.id} needs {told}")
         return self
 
 

@@ -304,23 +304,74 @@ def test_slips_in_a_claim_or_matrix_are_refused(claims, matrices, message):
         claimed(*claims, matrices=matrices)
 
 
+def claim(kind, **fields):
+    return {"id": "said", "says": "Said of them", "kind": kind, **fields}
+
+
+COUNTS = {"dataset": "fer2013", "splits": ["test"]}
+LATER = {"result": "better", "curve": "loss", "of": "mean", "moves": "up"}
+NO_NUMBER, NO_SHARE = "blank prints no number", "layers is in neither percent nor a fraction"
+NO_RUNS = "so {} needs dataset and one of margin and not_comparable"
+
+
 @pytest.mark.parametrize(
-    ("field", "of"),
+    ("slip", "message"),
     [
-        ({"base": "blank"}, "gain"),
-        ({"points": "blank"}, "gain"),
-        ({"accuracy": "blank"}, "figure-5"),
+        (IMPROVEMENT | {"base": "blank"}, NO_NUMBER),
+        (IMPROVEMENT | {"points": "blank"}, NO_NUMBER),
+        (IMPROVEMENT | {"others": ["blank"]}, NO_NUMBER),
+        (IMPROVEMENT | {"base": "layers"}, NO_SHARE),
+        (claim("total", parts=["better", "blank"], total=9), NO_NUMBER),
+        (claim("total", parts=["better"], total="blank"), NO_NUMBER),
+        (claim("at most", smaller="blank", larger=9), NO_NUMBER),
+        (claim("same number", numbers=["blank", 9], confidence="weak"), NO_NUMBER),
+        (claim("highest", best="better", others=["blank"]), NO_NUMBER),
+        (claim("all above", results=["blank"], number=9), NO_NUMBER),
+        (claim("official counts", **COUNTS, images="blank"), NO_NUMBER),
+        (claim("official counts", **COUNTS), "neither counts nor images"),
+        (claim("official counts", **COUNTS, counts={"contempt": 9}), "has no contempt: one of"),
+        (claim("official counts", **COUNTS | {"splits": ["tset"]}, images=9), "has no tset: one"),
+        (claim("recognised", number="blank", rate="better"), NO_NUMBER),
+        (claim("recognised", number="layers", rate="layers"), NO_RUNS.format("layers")),
+        (
+            claim("better recognised", result="blank", better=["fear"], worse=["anger"]),
+            NO_RUNS.format("blank"),
+        ),
+        (
+            claim("confused", result="layers", taken_for={"fear": ["anger"]}),
+            NO_RUNS.format("layers"),
+        ),
+        (
+            claim("later epochs", **LATER | {"result": "blank"}, earlier=[1, 2], later=[3, 4]),
+            NO_RUNS.format("blank"),
+        ),
+        (claim("later epochs", **LATER, earlier=[0, 2], later=[3, 4]), "from 1, in order"),
+        (claim("later epochs", **LATER, earlier=[1, 2], later=[4, 3]), "from 1, in order"),
+        (claim("balance", result="blank", against="small"), NO_RUNS.format("blank")),
+        (
+            claim("because", result="better", than="blank", against="small"),
+            NO_RUNS.format("blank"),
+        ),
+        (MATRIX | {"accuracy": "blank"}, NO_NUMBER),
+        (MATRIX | {"accuracy": "layers"}, NO_SHARE),
+        (MATRIX | {"rows": [["3", "1"], ["0", "4.5"]]}, "'4.5' is no count"),
+        (MATRIX | {"rows": [["3", "1"], ["0", "-4"]]}, "'-4' is no count"),
+        (MATRIX | {"rows": [["0", "0"], ["0", "0"]]}, "not one image"),
+        (MATRIX | {"unit": "percent", "rows": [["9", "1"], ["0", "–"]]}, "'–' is no percent"),
+        (MATRIX | {"expressions": ["fear", "fear"]}, "expression not unique: fear"),
     ],
 )
-def test_a_claim_or_matrix_on_an_accuracy_without_a_number_is_refused(field, of):
-    blank = cell(id="blank", value=None, printed="NULL", margin=None, kind="cited", select={})
-    cells = [*claimed().cells, blank]
-    raw = paper(*(one if isinstance(one, dict) else one.model_dump() for one in cells)).model_dump()
-    fields = {"claims": [IMPROVEMENT | field]}
-    if of == "figure-5":
-        fields = {"matrices": [MATRIX | field]}
-    with pytest.raises(ValidationError, match=f"{of}: blank prints no number"):
-        PublishedPaper.model_validate(raw | fields)
+def test_a_claim_or_matrix_that_no_check_can_read_is_refused(slip, message):
+    unprinted = {"kind": "cited", "margin": None, "margin_reason": None}
+    cells = [
+        *(cell.model_dump() for cell in claimed().cells),
+        cell(id="blank", value=None, printed="NULL", also={"small": {}}, **unprinted),
+        cell(id="layers", value=9, printed="9", unit="count", metric="layers", **unprinted),
+    ]
+    cells[1]["also"] = {"small": {}}
+    kind = "matrices" if "rows" in slip else "claims"
+    with pytest.raises(ValidationError, match=f"{slip['id']}: .*{message}"):
+        PublishedPaper.model_validate(paper(*cells).model_dump() | {kind: [slip]})
 
 
 # ---- yengikand2023 ----------------------------------------------------------------------------
