@@ -169,6 +169,13 @@ def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
         grid.chosen("smith2024")
     with pytest.raises(grid.GridError, match="SEEDS=first"):
         grid.chosen(PAPER, seeds="first")
+    for seeds in ("-1", "1.5", "", 2**32):
+        with pytest.raises(grid.GridError, match=rf"^SEEDS={seeds}: whole numbers.* such as 0 1 2"):
+            grid.chosen(PAPER, seeds=seeds)
+    with pytest.raises(grid.GridError, match=r"^PAPER=: one or several of nouisser2023"):
+        grid.chosen("")
+    with pytest.raises(grid.GridError, match=r'^TABLE=: a table such as "Table II"'):
+        grid.chosen(PAPER, table="")
 
 
 @pytest.fixture
@@ -370,8 +377,9 @@ def test_a_limit_of_hours_counts_the_runs_that_have_to_be_made_first():
 def test_what_snakemake_reads_as_a_number_or_is_none_is_told():
     with pytest.raises(grid.GridError, match="TABLE=5: one of Section III"):
         grid.chosen(PAPER, table=5, seeds=0)
-    with pytest.raises(grid.GridError, match="HOURS=abc: a number"):
-        grid.to_make(plan(), "abc")
+    for hours in ("abc", "nan", "-1", 0, ""):
+        with pytest.raises(grid.GridError, match=f"HOURS={hours}: a number above 0, such as 0.5"):
+            grid.to_make([], hours)
 
 
 def test_smoke_runs_are_the_same_variants_on_synthetic_faces():

@@ -49,8 +49,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.json and not options.dry_run:
         parser.error("--json is for --dry-run")
+    if options.gpu < 0:
+        parser.error(f"--gpu {options.gpu}: a whole number from 0")
     words = {key: getattr(options, key) for key in ("paper", "table", "seeds", "only")}
     try:
+        grid.to_make([], options.hours)  # refuses what is no limit before anything is read
         runs = grid.chosen(**words, smoke=options.smoke)
         if options.dry_run:
             print(

@@ -124,13 +124,17 @@ def chosen(
         GridError: something that does not exist.
     """
     papers = None if paper is None else str(paper).replace(",", " ").split()
+    if papers == []:
+        raise GridError(f"PAPER={paper}: one or several of {', '.join(published_papers())}")
     table = None if table is None else str(table)  # Snakemake has made a number of "5"
+    if table is not None and not table.strip():
+        raise GridError(f'TABLE={table}: a table such as "Table II", a cell\'s id or open')
     try:
         told = SEEDS if seeds is None else tuple(map(int, str(seeds).replace(",", " ").split()))
     except ValueError:
         raise GridError(f"SEEDS={seeds}: whole numbers, such as 0 1 2") from None
-    if not told or min(told) < 0:
-        raise GridError(f"SEEDS={seeds}: whole numbers from 0, such as 0 1 2")
+    if not told or not all(0 <= seed < 2**32 for seed in told):  # as `parameters` takes them
+        raise GridError(f"SEEDS={seeds}: whole numbers from 0 to {2**32 - 1}, such as 0 1 2")
     beginnings = str(only or "").replace(",", " ").split()
     if smoke:
         return narrowed(smoke_runs(plan(papers, table=table, seeds=told), told), beginnings)

@@ -91,7 +91,7 @@ def to_make(runs: Sequence[Run], hours: float | str | None = None) -> list[Run]:
             have to be made first for it.
 
     Raises:
-        GridError: `hours` is no number.
+        GridError: `hours` is no number above 0.
     """
     found = [run for run in runs if is_to_run(run)]
     if hours is None:
@@ -99,7 +99,9 @@ def to_make(runs: Sequence[Run], hours: float | str | None = None) -> list[Run]:
     try:
         limit = 3600 * float(hours)
     except ValueError:
-        raise GridError(f"HOURS={hours}: a number, such as 0.5 or 8") from None
+        limit = 0.0
+    if not limit > 0:  # nor is nan
+        raise GridError(f"HOURS={hours}: a number above 0, such as 0.5 or 8")
     by_name = {run.name: run for run in found}
 
     def fits_in(run: Run) -> bool:
