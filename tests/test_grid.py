@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from fer_utils import grid, provenance, records
 from fer_utils.grid.asked import Request
-from fer_utils.manifests import Speed, load_published, published_papers
+from fer_utils.manifests import RunNeeds, Speed, load_published, published_papers
 from fer_utils.summary import Recorded
 from fer_utils.training import torch_loop
 
@@ -176,6 +176,38 @@ def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
         grid.chosen("")
     with pytest.raises(grid.GridError, match=r'^TABLE=: a table such as "Table II"'):
         grid.chosen(PAPER, table="")
+
+
+def with_needs(monkeypatch, **needs):
+    """The paper's published file with other needs of its runs."""
+    runs = RunNeeds.model_validate(needs)
+    published = load_published(PAPER).model_copy(update={"runs": runs})
+    for module in (grid.needs, grid.order):
+        monkeypatch.setattr(module, "load_published", lambda paper: published)
+
+
+def test_runs_that_would_start_from_themselves_are_named(monkeypatch):
+    with_needs(monkeypatch, first=[{"for": {"dataset": ["jaffe"]}, "run": {"dataset": "jaffe"}}])
+    told = f"{PAPER}, runs: by first and after jaffe-.* starts from itself"
+    with pytest.raises(grid.GridError, match=told):
+        plan()
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"call": "nowhere:blur"}, "cannot call 'nowhere:blur': nowhere: no such module"),
+        ({"call": "blur"}, "cannot call 'blur': "),
+        (
+            {"call": "fer_utils.metrics:score", "with": {"side": "sied"}},
+            "its chapter has no parameter 'sied'",
+        ),
+    ],
+)
+def test_a_preparation_that_cannot_be_made_is_named_before_any_run(monkeypatch, rule, told):
+    with_needs(monkeypatch, prepare=[{"for": {"dataset": ["jaffe"]}, **rule}])
+    with pytest.raises(grid.GridError, match=f"{PAPER}, runs.prepare: {told}"):
+        plan()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from functools import cache
 from fer_utils import provenance
 from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.inputs import data_state, versions
-from fer_utils.grid.runs import Preparation, Run
+from fer_utils.grid.runs import GridError, Preparation, Run
 from fer_utils.manifests import load_manifest, load_published
 from fer_utils.pixel_csv import require_cache_folder
 
@@ -49,13 +49,20 @@ def preparations(run: Run) -> list[Preparation]:
 
 
 def prepared_for(paper: str, chapter: Chapter, fields: dict) -> list[Preparation]:
-    """The preparations of a run of `chapter` with these parameters."""
+    """The preparations of a run of `chapter` with these parameters.
+
+    Raises:
+        GridError: one that calls what there is not, or with a parameter that no run has.
+    """
     complete = {**chapter.parameters, **fields}
     found = []
     for rule in load_published(paper).runs.prepare:
         if not fits(rule.fits, complete):
             continue
         dataset = complete["dataset"]
+        for told in rule.arguments.values():
+            if told not in ("threads", *complete):
+                raise GridError(f"{paper}, runs.prepare: its chapter has no parameter {told!r}")
         settings = {
             key: complete[told] for key, told in rule.arguments.items() if told != "threads"
         }
@@ -63,7 +70,7 @@ def prepared_for(paper: str, chapter: Chapter, fields: dict) -> list[Preparation
             dataset,
             data_state(dataset),
             rule.call,
-            _call_hash(rule.call),
+            _call_hash(paper, rule.call),
             settings,
             versions("any"),
             str(require_cache_folder()),
@@ -89,8 +96,11 @@ def prepared_for(paper: str, chapter: Chapter, fields: dict) -> list[Preparation
 
 
 @cache
-def _call_hash(call: str) -> str:
-    return provenance.code_hash((call,))
+def _call_hash(paper: str, call: str) -> str:
+    try:
+        return provenance.code_hash((call,))
+    except ValueError as error:
+        raise GridError(f"{paper}, runs.prepare: cannot call {call!r}: {error}") from None
 
 
 def fits(condition: dict[str, tuple], fields: dict) -> bool:

@@ -68,13 +68,19 @@ def with_first(runs: list[Run]) -> list[Run]:
 
 
 def ordered(runs: dict[str, Run]) -> list[Run]:
-    """By rank and seed, each after the run it starts from."""
+    """By rank and seed, each after the run it starts from.
+
+    Raises:
+        GridError: a run starts from itself.
+    """
     ordered: dict[str, Run] = {}
 
-    def put(run: Run) -> None:
+    def put(run: Run, later: tuple[str, ...] = ()) -> None:
+        if run.name in later:
+            raise GridError(f"{run.paper}, runs: by first and after {run.label} starts from itself")
         for name in run.first + run.after:
             if name not in ordered:
-                put(runs[name])
+                put(runs[name], (*later, run.name))
         ordered.setdefault(run.name, run)
 
     for run in sorted(runs.values(), key=lambda run: (run.rank, run.fields["seed"])):
