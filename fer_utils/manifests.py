@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -250,6 +250,7 @@ COMPARED = {
     "elementwise_accuracy": SHARES,
     "multiplications": ("multiplications",),
 }
+MOST_IMAGES = 10_000_000  # of a test part; the audit counts up to it
 CONVOLUTION = {"convolution", "outputs", "kernel", "channels", "filters"}
 
 
@@ -258,7 +259,7 @@ class TestSize(_Model):
 
     __test__ = False  # not a pytest class
 
-    n: int
+    n: int = Field(gt=0, le=MOST_IMAGES)
     note: str
 
 
@@ -527,7 +528,9 @@ class Improvement(_Claim):
         (), description="results below `base` in print, which ours is to be above as well"
     )
     points: Slug | None = Field(None, description="the cell that prints it, in percentage points")
-    n_test: int | None = Field(None, gt=0, description="images that both are on, where known")
+    n_test: int | None = Field(
+        None, gt=0, le=MOST_IMAGES, description="images that both are on, where known"
+    )
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -857,6 +860,33 @@ class PublishedPaper(_Model):
         return self
 
     @model_validator(mode="after")
+    def _runs_can_be(self) -> PublishedPaper:
+        for where, fields in self._asked():
+            if "dataset" in fields and fields["dataset"] not in dataset_names():
+                known = ", ".join(dataset_names())
+                raise ValueError(f"{where}: dataset is {fields['dataset']!r}, not one of {known}")
+            for name, least in (("epochs", 1), ("fold", 0), ("seed", 0)):
+                told = fields.get(name, least)
+                if told is None and name != "seed":  # the paper's own epochs, no fold
+                    continue
+                if type(told) is not int or told < least:
+                    raise ValueError(f"{where}: {name} is {told!r}, no whole number from {least}")
+        return self
+
+    def _asked(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Parameters of runs, wherever the file has them, and where that is."""
+        for cell in self.cells:
+            yield from ((cell.id, fields) for fields in (cell.select, *cell.also.values()))
+        for detail in self.open:
+            yield from ((detail.id, fields) for fields in (detail.ours, *detail.other.values()))
+        needs = self.runs
+        slow = (needs.slow_without,) if needs.slow_without else ()
+        for rule in (*needs.first, *needs.after, *needs.prepare, *needs.speed, *slow):
+            for name, values in rule.fits.items():
+                yield from (("runs", {name: value}) for value in values)
+        yield from (("runs", rule.run) for rule in (*needs.first, *needs.after))
+
+    @model_validator(mode="after")
     def _checks_can_read_their_cells(self) -> PublishedPaper:
         known = {cell.id: cell for cell in self.cells}
         for statement in (*self.claims, *self.matrices):
@@ -909,6 +939,13 @@ def read_published(path: Path) -> PublishedPaper:
 
 # ---- reading ----------------------------------------------------------------------------------
 
+IN_YAML = {  # rules as whoever writes the file would say them
+    "extra_forbidden": "no such field",
+    "model_type": "a mapping of fields belongs here",
+    "dict_type": "a mapping belongs here",
+    "tuple_type": "a list belongs here",
+}
+
 
 def _names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (MANIFESTS / kind).glob("*.yaml")))
@@ -947,8 +984,10 @@ def _checked(path: Path, model: type[_Model]) -> Any:
             for problem in error.errors()
         ]
         raise DataError(path, "; ".join(told)) from None
-    except ValueError as error:
-        raise DataError(path, str(error)) from None
+    except UnicodeDecodeError:
+        raise DataError(path, "not YAML: this is no text in UTF-8") from None
+    except ValueError as error:  # a date that there is not
+        raise DataError(path, f"not YAML: {error}") from None
 
 
 def _place(told: Any, steps: Sequence[str | int]) -> str:
@@ -965,7 +1004,7 @@ def _place(told: Any, steps: Sequence[str | int]) -> str:
 
 def _broken(problem: dict) -> str:
     """The rule that is broken, in words; another field than the model has is most often a slip."""
-    return "no such field" if problem["type"] == "extra_forbidden" else problem["msg"]
+    return IN_YAML.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
 
 
 # libyaml's parser where PyYAML has it: seven times as fast.

@@ -332,7 +332,7 @@ def test_audit_of_a_file_reads_that_file_alone(tmp_path, capsys):
     assert made > len(found["findings"]) > 0
 
 
-@pytest.mark.parametrize("text", [None, "paper: [", "paper: mine2024"])
+@pytest.mark.parametrize("text", [None, "paper: [", "paper: mine2024", "- 1", "\0"])
 def test_audit_of_a_broken_file_is_one_sentence_that_names_it(text, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     if text is not None:

@@ -498,7 +498,12 @@ def test_published_tables_are_read_from_any_place(tmp_path):
     [
         ("paper: [", "not YAML"),
         ("paper: someone2023", "title: Field required"),
-        ("- 1", "valid dictionary"),
+        ("- 1", "a mapping of fields belongs here"),
+        ("paper: 3\ntables: 4\nruns: 5", "paper: Input should be a valid string"),
+        ("tables: 4\nruns: 5", "tables: a list belongs here"),
+        ("runs: 5", "runs: a mapping of fields belongs here"),
+        (b"\xff\xfe\x00paper", "not YAML: this is no text in UTF-8"),
+        ("year: 2001-99-99", "not YAML: month must be in 1..12"),
         ("", "the file is empty"),
         (
             "also:\n  20 epochs: 1\n  20 epochs: 1\n",
@@ -509,11 +514,47 @@ def test_published_tables_are_read_from_any_place(tmp_path):
 )
 def test_a_broken_file_of_published_tables_is_one_sentence_with_its_name(text, message, tmp_path):
     path = tmp_path / "broken.yaml"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message) as caught:
         manifests.read_published(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_file_of_published_tables(tmp_path):
+    with pytest.raises(DataError, match="a file belongs here, this is a folder"):
+        manifests.read_published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset": "ferplsu"}, "dataset is 'ferplsu', not one of ck48, ckplus"),
+        ({"dataset": None}, "dataset is None, not one of ck48"),
+        ({"dataset": ["jaffe"]}, "dataset is ['jaffe'], not one of ck48"),
+        ({"epochs": 0}, "epochs is 0, no whole number from 1"),
+        ({"epochs": "20"}, "epochs is '20', no whole number from 1"),
+        ({"fold": -1}, "fold is -1, no whole number from 0"),
+        ({"seed": None}, "seed is None, no whole number from 0"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused_wherever_they_are_asked_for(fields, message):
+    choice = {"id": "open", "detail": "Open", "choice": "ours", "reason": "none"}
+    start = {"for": {"model": ["big"]}, "run": fields}
+    rule = {"for": {key: [value] for key, value in fields.items()}, "run": {}}
+    slips = [
+        ("table2-ours-fer2013", cell(select=fields), {}),
+        ("table2-ours-fer2013", cell(also={"apart": fields}), {}),
+        ("open", cell(), {"open": [choice | {"other": {"apart": fields}}]}),
+        ("open", cell(), {"open": [choice | {"ours": fields}]}),
+        ("runs", cell(), {"runs": {"first": [start]}}),
+        ("runs", cell(), {"runs": {"after": [rule]}}),
+    ]
+    for where, asked, more in slips:
+        raw = paper(cell()).model_dump()
+        raw["tables"][0]["cells"] = [asked]
+        with pytest.raises(ValidationError, match=re.escape(f"{where}: {message}")):
+            PublishedPaper.model_validate(raw | more)
 
 
 def test_a_broken_cell_is_called_by_its_id(tmp_path):

@@ -636,6 +636,29 @@ def test_a_record_that_cannot_be_read_is_told_in_a_sentence(project, tool_name):
 
 
 @pytest.mark.parametrize("tool_name", ["reproduce", "within"])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"- 1\n", "a mapping of fields belongs here"),
+        (b"\xff\x00", "not YAML: "),
+        (b"", "the file is empty"),
+    ],
+)
+def test_a_published_file_that_is_wrong_is_told_in_a_sentence(project, tool_name, text, told):
+    published = project / "data_manifests" / "published" / f"{PAPER}.yaml"
+    right = published.read_bytes()
+    published.write_bytes(text)
+    words = ("--dry-run",) if tool_name == "reproduce" else ("--minutes", "1")
+    try:
+        done = call(project, tool_name, *words)
+    finally:
+        published.write_bytes(right)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"{published}: {told}")
+
+
+@pytest.mark.parametrize("tool_name", ["reproduce", "within"])
 def test_a_full_disk_is_told_in_a_sentence(tool, main, monkeypatch, tool_name):
     monkeypatch.setattr(tool(tool_name), "locked", disk_is_full)
     words = ("--minutes", "1") if tool_name == "within" else ()
