@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
@@ -86,12 +86,33 @@ class _Line:
     key: list
     told: dict[str, Any]
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has the fields of today, all of them and no other."""
+        return (
+            isinstance(self.told, dict)
+            and {
+                name: told.keys() if name in PARTS and isinstance(told, dict) else None
+                for name, told in self.told.items()
+            }
+            == FIELDS
+        )
+
     @cached_property
     def recorded(self) -> Recorded:
         parts = {name: SimpleNamespace(**self.told[name]) for name in PARTS}
         parts["data"].classes = tuple(parts["data"].classes)
         parts["code"].entry_points = tuple(parts["code"].entry_points)
         return Recorded(path=Path(self.key[1]), **self.told | parts)
+
+
+FIELDS = {
+    field.name: records.RunRecord.model_fields[field.name].annotation.model_fields.keys()
+    if field.name in PARTS
+    else None
+    for field in fields(Recorded)
+    if field.name != "path"
+}
 
 
 def recorded(
@@ -116,7 +137,7 @@ def recorded(
     for path, status in _files(folder / paper):
         key = [FORMAT, path, status.st_mtime_ns, status.st_size]
         line = known.get(path)
-        if line is None or line.key != key:
+        if line is None or line.key != key or not line.complete:
             line = known[path] = _Line(key, _told(records.read(Path(path))))
             changed = True
         lines.append(line)

@@ -29,6 +29,14 @@ def folder(make_record, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def read(monkeypatch):
+    """Names of the records that are read whole."""
+    names, real = [], records.read
+    monkeypatch.setattr(records, "read", lambda path: names.append(path.name) or real(path))
+    return names
+
+
 def test_a_line_says_what_the_record_says(folder, make_record):
     first, line = recorded(PAPER, folder / "results", cache=None)
     assert (first.run, line.run) == ("made-0", "made-1")
@@ -77,20 +85,36 @@ def test_a_damaged_cache_is_done_without(folder, damage):
     assert len(recorded(PAPER, folder / "results", cache)) == 2
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: told.pop("persons"),
+        lambda told: told["split"].pop("trained_on"),
+        lambda told: told.update(code="0" * 64),
+        lambda told: told.update(history={}),
+        lambda told: told["data"].update(more=1),
+    ],
+    ids=["a field", "a field of a part", "a part", "a field too many", "one of a part too many"],
+)
+def test_a_line_of_an_older_format_is_made_anew_from_its_record(folder, read, change):
+    results, cache = folder / "results", folder / "summary.jsonl"
+    first = recorded(PAPER, results, cache)
+    told, *others = map(json.loads, cache.read_text().splitlines())
+    change(told["told"])
+    cache.write_text("".join(f"{json.dumps(line)}\n" for line in (told, *others)))
+    summaries._known.cache_clear()
+    read.clear()
+    assert recorded(PAPER, results, cache) == first
+    assert read == ["made-0.json"]
+    assert [json.loads(line) for line in cache.read_text().splitlines()] != [told, *others]
+
+
 def test_no_records_and_what_is_no_record(tmp_path):
     assert recorded(PAPER, tmp_path, cache=None) == []
     (tmp_path / PAPER).mkdir()
     (tmp_path / PAPER / "broken.json").write_text("{}")
     with pytest.raises(records.RecordError, match=r"broken\.json: not a run record"):
         recorded(PAPER, tmp_path, cache=None)
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Names of the records that are read whole."""
-    names, real = [], records.read
-    monkeypatch.setattr(records, "read", lambda path: names.append(path.name) or real(path))
-    return names
 
 
 @pytest.mark.parametrize("paper", published_papers())
