@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,30 @@ AS_RECORDED = {
 }
 
 
+@contextmanager
+def for_a_reader() -> Iterator[None]:
+    """Print what a terminal can show, to whoever reads as far as he likes.
+
+    Signs that the encoding of the output lacks become escapes; a reader that has gone away, as in
+    `fer-utils results | head`, is no error.
+    """
+    if sys.stdout is None:  # closed from the first: print does nothing
+        yield
+        return
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # told above; Python would tell it again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@for_a_reader()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -69,13 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         status = options.run(options)
-        sys.stdout.flush()  # here, where a reader that has gone away is no error
+        if sys.stdout:
+            sys.stdout.flush()  # a full disk is told here
         return status
     except ValueError as error:  # data, records and manifests all say what is wrong in one line
         print(f"fer-utils: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `fer-utils results | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return 0
     except OSError as error:
         told = f"{error.filename}: {error.strerror}" if error.filename else error

@@ -287,11 +287,25 @@ def test_columns_are_aligned_and_those_of_numbers_stand_right():
     ]
 
 
+TOOLS = manifests.MANIFESTS.parent / "tools"
+
+
 @pytest.mark.parametrize("buffered", [False, True])
-def test_a_reader_that_stops_early_is_no_error(buffered):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "fer_utils.cli", "results"],
+        ["-m", "fer_utils.cli", "--help"],
+        [TOOLS / "check_data.py", "--help"],
+        [TOOLS / "reproduce.py", "--dry-run", "--paper", "wang2023"],
+        [TOOLS / "within.py", "--help"],
+    ],
+    ids=lambda words: " ".join(str(word).rpartition("/")[2] for word in words),
+)
+def test_a_reader_that_stops_early_is_no_error(words, buffered):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     run = subprocess.Popen(
-        [sys.executable, *([] if buffered else ["-u"]), "-m", "fer_utils.cli", "results"],
+        [sys.executable, *([] if buffered else ["-u"]), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -300,6 +314,21 @@ def test_a_reader_that_stops_early_is_no_error(buffered):
     run.stdout.close()  # as `fer-utils results | true` does
     told = run.stderr.read()
     assert (run.wait(), told) == (0, "")
+
+
+def test_a_sign_that_the_encoding_of_the_output_lacks_is_an_escape(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_utils.cli", "data", "check"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "FER_DATA": str(trees.jaffe(tmp_path / "K\u00e4the", ["KA"])),
+            "PYTHONIOENCODING": "ascii",
+        },
+    )
+    assert "Traceback" not in done.stderr
+    assert "K\\xe4the" in done.stdout
 
 
 # ---- audit -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from fer_utils.cli import for_a_reader
 from fer_utils.datasets import load
 from fer_utils.manifests import DataError, dataset_names
 from fer_utils.records import array_hash
@@ -50,4 +51,5 @@ def check(dataset: str) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    with for_a_reader():
+        main()

@@ -22,7 +22,7 @@ from jobs import Busy, cores, locked, snakemake
 from train import sentence
 
 from fer_utils import grid, records
-from fer_utils.cli import table
+from fer_utils.cli import for_a_reader, table
 from fer_utils.manifests import DataError
 
 
@@ -73,6 +73,8 @@ def main() -> None:
             with locked(ROOT / "build" / "book.lock", "make book"):
                 build_book.book("smoke")
     except (grid.GridError, records.RecordError, DataError, Busy, OSError) as error:
+        if options.dry_run and isinstance(error, BrokenPipeError):
+            raise  # nothing is cut off but the list
         sys.exit(sentence(error))
     if failed:
         sys.exit(1)
@@ -253,6 +255,7 @@ def told(seconds: float | None) -> str:
 if __name__ == "__main__":
     end_as_by_ctrl_c()
     try:
-        main()
+        with for_a_reader():
+            main()
     except KeyboardInterrupt:
         sys.exit("\nInterrupted; the same command goes on from the last whole epochs.")

@@ -32,6 +32,7 @@ from reproduce import slow_here
 from train import beside, sentence
 
 from fer_utils import grid, records
+from fer_utils.cli import for_a_reader
 from fer_utils.manifests import DataError
 
 ENOUGH = 60  # seconds that have to be left for a run to be started at all
@@ -113,10 +114,10 @@ def main() -> None:
             to_make = runs_to_make(runs, build)
             print("".join(f"{line}\n" for line in slow_here(to_make)), end="", flush=True)
             left = train(to_make, build, options, deadline, failed)
+        if left:
+            print(f"{left} left; the same command goes on.", flush=True)
     except (grid.GridError, records.RecordError, DataError, Busy, OSError) as error:
         sys.exit(sentence(error))
-    if left:
-        print(f"{left} left; the same command goes on.", flush=True)
     if options.pack:
         try:
             pack(options.pack, build, results_of(options), every)
@@ -387,6 +388,7 @@ def pack(archive: Path, build: Path, results: Path, every: list[grid.Run] | None
 if __name__ == "__main__":
     end_as_by_ctrl_c()
     try:
-        main()
+        with for_a_reader():
+            main()
     except KeyboardInterrupt:
         sys.exit("\nInterrupted; the same command goes on from the last whole epochs.")
