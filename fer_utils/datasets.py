@@ -592,7 +592,19 @@ def _synthetic(**options: Any) -> FaceDataset:
 
 
 def _find(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
-    """The first variant that is there, and the folder it lies in."""
+    """The first variant that is there, and the folder it lies in.
+
+    Raises:
+        DataMissing: there is none.
+        DataError: a file stands in the place of its folder, or the folder may not be read.
+    """
+    try:
+        return _found(manifest, root)
+    except PermissionError as error:
+        raise DataError(error.filename, "reading it is not permitted") from error
+
+
+def _found(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
     _require_folder(root, f". {manifest.obtain}")
     folders = [root / directory for directory in manifest.directories]
     for folder in folders:
@@ -617,7 +629,8 @@ def _holds(folder: Path, variant: Variant) -> bool:
     """A variant is there if any of it is: what lacks then is damage, not absence."""
     if variant.glob:
         return folder.is_dir() and next(folder.glob(variant.glob), None) is not None
-    return any((folder / file.path).exists() for file in variant.files)
+    paths = [folder / file.path for file in variant.files]
+    return any(path.exists() or path.is_symlink() for path in paths)  # a link to nothing is damage
 
 
 def _check_rows(path: Path, file: SourceFile, rows: int) -> None:

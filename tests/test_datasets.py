@@ -313,6 +313,31 @@ def test_only_regular_files_are_read(tmp_path):
         load("fer2013", tmp_path)
 
 
+def test_a_link_to_a_file_that_has_gone_is_damage(tmp_path):
+    path = trees.fer2013(tmp_path) / "fer2013" / "fer2013.csv"
+    path.rename(tmp_path / "elsewhere.csv")
+    path.symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"fer2013\.csv: no such file"):
+        load("fer2013", tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_told_of_its_set_alone(tmp_path, monkeypatch):
+    trees.jaffe(tmp_path)
+    (tmp_path / "fer2013").mkdir()
+    exists = Path.exists
+
+    def refused(path):
+        if path.parent.name == "fer2013":
+            raise PermissionError(13, "Permission denied", str(path.parent))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    states = {status.name: status for status in check(tmp_path)}
+    told = f"{tmp_path / 'fer2013'}: reading it is not permitted"
+    assert (states["fer2013"].state, states["fer2013"].problem) == ("corrupt", told)
+    assert states["jaffe"].state == "structure right, hash unknown"
+
+
 def test_labels_without_the_other_half_are_refused(tmp_path):
     trees.fer2013(tmp_path, variant="train.csv")
     (tmp_path / "fer2013" / "test.csv").unlink()
