@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
+from zipfile import BadZipFile, ZipFile
 
 from pydantic import (
     AfterValidator,
@@ -61,9 +62,34 @@ THERE = f"a file of weights that is there ({', '.join(WEIGHTS)})"
 
 
 def _readable(given: str) -> str:
-    if Path(given).suffix not in WEIGHTS or not Path(given).is_file():
+    if Path(given).suffix not in WEIGHTS or not os.path.isfile(given):
         raise ValueError(f"Input should be {THERE}")
+    expected = "Input should be a file of Keras weights, and this file"
+    if not os.access(given, os.R_OK):
+        raise ValueError(f"{expected} may not be read")
+    try:
+        holds = _in_a_zip(given) if given.endswith(".keras") else _in_hdf5(given)
+    except (OSError, RuntimeError, LookupError, BadZipFile):  # of a file that was cut off, too
+        raise ValueError(f"{expected} is none, or is damaged") from None
+    if not holds:
+        raise ValueError(f"{expected} has none where Keras looks for them by its name")
     return given
+
+
+def _in_a_zip(given: str) -> bool:
+    with ZipFile(given) as file:
+        return "model.weights.h5" in file.namelist()
+
+
+def _in_hdf5(given: str) -> bool:
+    """Whether Keras finds layers where it looks for them; the end of the name tells it where."""
+    import h5py
+
+    with h5py.File(given) as file:
+        if given.endswith(".weights.h5"):
+            return not file.keys().isdisjoint(("layers", "_layer_checkpoint_dependencies"))
+        saved = file.get("model_weights", file)
+        return any(name.startswith("layer_names") for name in saved.attrs)
 
 
 WeightsFile = Annotated[str, AfterValidator(_readable), Field(description=THERE)]

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from fer_utils import experiments
 from fer_utils.manifests import load_published
 from fer_utils.models import nouisser2023
-from fer_utils.parameters import WEIGHTS
+from fer_utils.parameters import WEIGHTS, WeightsFile
 from fer_utils.training import schedules
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1)).astype(np.uint8)
@@ -61,6 +62,8 @@ def test_every_kind_of_file_that_the_chapter_admits_is_read(
 ):
     path = tmp_path / f"mobilenet{suffix}"
     headless.save(path)
+    for admitted in (weights_file, str(path)):
+        assert TypeAdapter(WeightsFile).validate_python(admitted) == admitted
     expected = features(nouisser2023.build(weights=weights_file))
     np.testing.assert_array_equal(features(nouisser2023.build(weights=str(path))), expected)
 

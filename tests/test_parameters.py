@@ -3,7 +3,9 @@
 import types
 from pathlib import Path
 from typing import Annotated, Literal
+from zipfile import ZipFile
 
+import h5py
 import numpy as np
 import pytest
 from pydantic import BaseModel, Field
@@ -158,10 +160,47 @@ def test_a_file_of_weights_has_to_be_there_and_of_a_kind_that_keras_reads(name, 
     path.mkdir()
     assert told({"weights": str(path)})[0]
     path.rmdir()
-    path.touch()
+    write_weights(path)
     assert read_parameters(Choosy, {"weights": str(path)}).weights == str(path)
     other = path.replace(path.with_suffix(".npz"))
     assert told({"weights": str(other)})[0]
+
+
+def write_weights(path: Path) -> None:
+    """What says of a file that it holds Keras weights, without any."""
+    if path.suffix == ".keras":
+        with ZipFile(path, "w") as file:
+            file.writestr("model.weights.h5", "")
+        return
+    with h5py.File(path, "w") as file:
+        if path.name.endswith(".weights.h5"):
+            file.create_group("layers")
+        else:
+            file.attrs["layer_names"] = ["conv1"]
+
+
+@pytest.mark.parametrize("name", ["mobilenet.h5", "mobilenet.weights.h5", "old.hdf5", "new.keras"])
+def test_a_file_that_holds_no_keras_weights_is_refused_before_anything_is_trained(name, tmp_path):
+    path = tmp_path / name
+    write_weights(path)
+    whole = path.read_bytes()
+    for content in (b"", b"<html>Sign in</html>", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        (sentence,) = told({"weights": str(path)})[0]
+        assert sentence == (
+            f"weights = '{path}': input should be 'none' or 'imagenet' or a file of Keras weights, "
+            "and this file is none, or is damaged."
+        )
+
+
+@pytest.mark.parametrize(
+    ("saved", "renamed"),
+    [("a.h5", "b.weights.h5"), ("a.weights.h5", "b.h5"), ("a.weights.h5", "b.hdf5")],
+)
+def test_weights_under_the_name_of_another_kind_of_file_are_refused(saved, renamed, tmp_path):
+    write_weights(tmp_path / saved)
+    (sentence,) = told({"weights": str((tmp_path / saved).rename(tmp_path / renamed))})[0]
+    assert sentence.endswith("this file has none where Keras looks for them by its name.")
 
 
 @pytest.mark.parametrize("name", ["output_dir", "records_dir"])
