@@ -66,17 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         required=True, metavar="command"
     )
     check = data.add_parser("check", help="what is there, and whether it is what it should be")
-    check.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
+    check.add_argument("--root", type=_named, help="folder of the data (FER_DATA, else data/)")
     check.add_argument("--json", action="store_true", help="for programs")
     check.set_defaults(run=_data_check)
 
     report = data.add_parser("report", help="copies, labels, leakage, faces of the real images")
-    report.add_argument("--root", type=Path, help="folder of the data (FER_DATA, else data/)")
+    report.add_argument("--root", type=_named, help="folder of the data (FER_DATA, else data/)")
     report.add_argument("--write", action="store_true", help="into results/data.json, for the book")
     report.set_defaults(run=_data_report)
 
     runs = commands.add_parser("runs", help="recorded runs side by side, your own first of all")
-    runs.add_argument("folder", nargs="?", type=Path, help="of records (build/smoke/records)")
+    runs.add_argument("folder", nargs="?", type=_named, help="of records (build/smoke/records)")
     runs.set_defaults(run=_runs)
 
     results = commands.add_parser("results", help="published numbers beside reproduced ones")
@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results.set_defaults(run=_results)
 
     audit = commands.add_parser("audit", help="what printed numbers can and cannot be")
-    audit.add_argument("files", nargs="*", type=Path, metavar="FILE", help="YAML; none: all papers")
+    audit.add_argument(
+        "files", nargs="*", type=_named, metavar="FILE", help="YAML; none: all papers"
+    )
     audit.add_argument("--json", action="store_true", help="for programs")
     audit.set_defaults(run=_audit)
 
@@ -151,6 +153,13 @@ def markdown(found: Sequence[Comparison]) -> str:
             for label, other in comparison.beside.items()
         ]
     return "\n".join(lines)
+
+
+def _named(word: str) -> Path:
+    """A path; an empty word, most often a variable that is not set, would be the folder at work."""
+    if not word:
+        raise argparse.ArgumentTypeError("a path, not an empty word")
+    return Path(word)
 
 
 def _recorded(comparison: Comparison) -> bool:
@@ -221,6 +230,8 @@ def _runs(options: argparse.Namespace) -> int:
     from fer_utils.summary import recorded
 
     folder = options.folder or RESULTS.parent / "build" / "smoke" / "records"
+    if options.folder and not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder of records")
     papers = sorted(path.name for path in folder.glob("*") if path.is_dir())
     found = [run for paper in papers for run in recorded(paper, folder)]
     if not found:
@@ -248,11 +259,11 @@ def _results(options: argparse.Namespace) -> int:
     from fer_utils.manifests import published_papers
 
     papers = published_papers()
-    if options.paper and options.paper not in papers:
+    if options.paper is not None and options.paper not in papers:
         raise ValueError(f"paper {options.paper!r}: one of {', '.join(papers)}")
     found = [
         comparison
-        for paper in ([options.paper] if options.paper else papers)
+        for paper in (papers if options.paper is None else [options.paper])
         for comparison in compare(paper)
     ]
     if options.json:

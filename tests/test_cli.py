@@ -104,6 +104,22 @@ def test_runs_of_a_folder_are_listed_in_the_order_they_were_made(tmp_path, capsy
     assert second[-2:] == ["2026-02-01", "10:20"]
 
 
+def test_a_mistyped_folder_of_records_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name in ("mistyped", "file"):
+        assert main(["runs", str(tmp_path / name)]) == 1
+        told = one_sentence(capsys.readouterr())
+        assert told == f"fer-utils: {tmp_path / name}: no such folder of records\n"
+
+
+@pytest.mark.parametrize("words", [["runs", ""], ["audit", ""], ["data", "check", "--root", ""]])
+def test_a_variable_that_is_not_set_names_no_path(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(": a path, not an empty word\n")
+
+
 def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):
     assert main(["runs", str(tmp_path)]) == 1
     assert (
@@ -148,10 +164,11 @@ def one_sentence(told):
     return told.err
 
 
-def test_an_unknown_paper_is_one_sentence_that_names_those_there_are(results, capsys):
-    assert main(["results", "--paper", "nobody1999"]) == 1
+@pytest.mark.parametrize("paper", ["nobody1999", ""])
+def test_an_unknown_paper_is_one_sentence_that_names_those_there_are(paper, results, capsys):
+    assert main(["results", "--paper", paper]) == 1
     told = one_sentence(capsys.readouterr())
-    assert "nobody1999" in told
+    assert f"paper '{paper}': one of " in told
     assert PAPER in told
 
 
