@@ -114,13 +114,13 @@ def test_what_trainings_leave_takes_its_time_to_pack(tool, made, pretend, monkey
 
 @pytest.fixture
 def refused(tool, monkeypatch, capsys):
-    """A function: what within.py says of words that it refuses before anything is done."""
+    """A function: what a step says of words that it refuses before anything is done."""
 
-    def refused(*words: str | Path) -> str:
-        monkeypatch.setattr(sys, "argv", ["within.py", *map(str, words)])
+    def refused(*words: str | Path, step: str = "within") -> str:
+        monkeypatch.setattr(sys, "argv", [f"{step}.py", *map(str, words)])
         monkeypatch.setattr(grid, "chosen", lambda *_, **__: pytest.fail("it goes on"))
         with pytest.raises(SystemExit) as ended:
-            tool("within").main()
+            tool(step).main()
         assert ended.value.code == 2
         return capsys.readouterr().err.splitlines()[-1]
 
@@ -157,6 +157,20 @@ def test_checkpoints_without_an_archive_are_refused(refused):
     assert refused("--minutes", "1", "--checkpoints").endswith(
         "--checkpoints: needs --pack, the archive that they go into"
     )
+
+
+@pytest.mark.parametrize("word", ["x", "[]", "{}", '"name"', "null"])
+@pytest.mark.parametrize("step", ["train", "prepare"])
+def test_what_is_no_run_of_the_grid_is_refused(refused, tmp_path, step, word):
+    words = (word,) if step == "train" else (word, tmp_path / "out.json")
+    assert re.search(rf"JSON with name.*, not {re.escape(repr(word))}$", refused(*words, step=step))
+
+
+def test_a_number_of_gpus_or_a_profile_that_cannot_be_is_refused(refused):
+    told = refused("--gpu", "-1", step="reproduce")
+    assert told.endswith("argument --gpu: a whole number from 0, not '-1'")
+    told = refused("--profile", "workflow/profiles/slrum", step="reproduce")
+    assert told.endswith("--profile: workflow/profiles/slrum is no folder")
 
 
 @pytest.mark.slow

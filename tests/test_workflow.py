@@ -680,11 +680,6 @@ def test_a_list_for_programs_trains_nothing(tool, main, monkeypatch, capsys):
     assert capsys.readouterr().out == "[]\n"
 
 
-def test_fewer_than_no_gpu_are_refused(main, capsys):
-    assert main("reproduce", "--gpu", "-1") == 2
-    assert "--gpu -1: a whole number from 0" in capsys.readouterr().err
-
-
 def test_hours_that_are_no_limit_are_refused_before_runs_are_listed(main):
     told = "HOURS=nan: a number above 0, such as 0.5 or 8"
     assert main("reproduce", "--hours", "nan", "--dry-run", "--json") == told

@@ -1,5 +1,6 @@
 """One notebook through papermill, and whether to believe it. Used by build_book.py and train.py."""
 
+import argparse
 import ctypes
 import json
 import os
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -180,6 +183,31 @@ def how_far(log: Path) -> str:
     told = [f"cell {cells[-1]}"] if cells else []
     told += [f"epoch {epochs[-1]}"] if epochs else []
     return ", ".join(told) or "starting"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads a whole number that is not below `least`."""
+
+    def read(word: str) -> int:
+        with suppress(ValueError):
+            if (told := int(word)) >= least:
+                return told
+        raise argparse.ArgumentTypeError(f"a whole number from {least}, not {word!r}")
+
+    return read
+
+
+def from_json(*names: str) -> Callable[[str], dict]:
+    """What reads an object of JSON that has these fields."""
+
+    def read(word: str) -> dict:
+        with suppress(ValueError):
+            told = json.loads(word)
+            if isinstance(told, dict) and told.keys() >= set(names):
+                return told
+        raise argparse.ArgumentTypeError(f"JSON with {', '.join(names)}, not {word[:60]!r}")
+
+    return read
 
 
 def show(line: str) -> None:

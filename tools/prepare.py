@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
-from execute import end_as_by_ctrl_c
+from execute import end_as_by_ctrl_c, from_json
 from train import sentence
 
 from fer_utils import experiments
@@ -75,7 +75,7 @@ def progress(out: Path) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preparation", type=json.loads, help="of the grid, as JSON")
+    parser.add_argument("preparation", type=from_json("name"), help="of the grid, as JSON")
     parser.add_argument("out", type=Path, help="written last, and only where all is prepared")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 import build_book
-from execute import ROOT, end_as_by_ctrl_c
+from execute import ROOT, at_least, end_as_by_ctrl_c
 from jobs import Busy, cores, locked, snakemake
 from train import sentence
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="short runs on synthetic faces")
     parser.add_argument(
         "--gpu",
-        type=int,
+        type=at_least(0),
         default=0,
         help="GPUs a training takes; on this machine one training then waits for the other",
     )
@@ -49,8 +49,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.json and not options.dry_run:
         parser.error("--json is for --dry-run")
-    if options.gpu < 0:
-        parser.error(f"--gpu {options.gpu}: a whole number from 0")
+    # A name alone may be one of Snakemake's own profiles.
+    if "/" in (options.profile or "") and not (ROOT / options.profile).is_dir():
+        parser.error(f"--profile: {options.profile} is no folder")
     words = {key: getattr(options, key) for key in ("paper", "table", "seeds", "only")}
     try:
         grid.to_make([], options.hours)  # refuses what is no limit before anything is read

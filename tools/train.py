@@ -24,12 +24,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from execute import ROOT, Failed, end_as_by_ctrl_c, execute, shown
+from execute import ROOT, Failed, end_as_by_ctrl_c, execute, from_json, shown
 
 from fer_utils import grid, records
 from fer_utils.energy import Energy
 from fer_utils.grid.inputs import other_versions
 from fer_utils.training.checkpoints import write_atomically
+
+RUN = ("name", "paper", "parameters", "fields", "profiles", "code")  # what is used of a run
 
 
 @contextmanager
@@ -262,7 +264,7 @@ class alone:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=json.loads, help="a run of the grid, as JSON")
+    parser.add_argument("run", type=from_json(*RUN), help="a run of the grid, as JSON")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "grid")
     parser.add_argument("--results", type=Path, default=records.RESULTS)
     parser.add_argument("--runs", type=Path, help="checkpoints of all papers, if not in BUILD")

@@ -21,12 +21,11 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from execute import ROOT, die_with_parent, end_as_by_ctrl_c, how_far
+from execute import ROOT, at_least, die_with_parent, end_as_by_ctrl_c, how_far
 from jobs import Busy, cores, locked
 from reproduce import slow_here
 from train import beside, sentence
@@ -133,18 +132,6 @@ def minutes(word: str) -> float:
         if 0 < (told := float(word)) < math.inf:
             return told
     raise argparse.ArgumentTypeError(f"a number above 0, not {word!r}")
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """What reads a whole number that is not below `least`."""
-
-    def read(word: str) -> int:
-        with suppress(ValueError):
-            if (told := int(word)) >= least:
-                return told
-        raise argparse.ArgumentTypeError(f"a whole number from {least}, not {word!r}")
-
-    return read
 
 
 def refusal(archive: Path) -> str | None:
