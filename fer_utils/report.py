@@ -320,7 +320,7 @@ def _variant(run: RunRecord) -> str:
 
 
 def _told_apart(runs: Sequence[RunRecord]) -> list[str]:
-    """The variant of each run, and the parameters in which its namesakes differ.
+    """The variant of each run, why it is not judged, and where else its namesakes differ.
 
     Args:
         runs: one of each line.
@@ -331,11 +331,13 @@ def _told_apart(runs: Sequence[RunRecord]) -> list[str]:
     told = []
     for run, line in zip(runs, lines, strict=True):
         namesakes = [one.parameters for one, its in zip(runs, lines, strict=True) if its == line]
-        names = sorted({name for one in namesakes for name in one} - {*VARYING})
-        own = run.parameters
+        own, departs = run.parameters, ("contrast", "reading")
+        names = sorted({name for one in namesakes for name in one} - {*VARYING, *departs})
         apart = [name for name in names if any(one.get(name) != own.get(name) for one in namesakes)]
         words = [f"{name.replace('_', ' ')} {own.get(name)}" for name in apart]
-        told.append(", ".join([_variant(run), *words]))
+        why = (own.get(name) for name in departs if run.profile != "full" or name == "contrast")
+        why = [word for word in why if word and word.replace("_", " ") not in _variant(run)]
+        told.append(", ".join([_variant(run), *why, *words]))
     return told
 
 

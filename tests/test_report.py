@@ -194,10 +194,17 @@ def test_runs_that_differ_in_the_seed_stand_in_one_line(make_record):
     ]
     wrong = "fer2013-official-deep-1e-05_x-seed0-00000002"
     kept.append(make_record(wrong, contrast="wrong on purpose"))
+    shorter = "fer2013-official-deep-no_more-seed0-00000003"
+    kept += [
+        make_record(shorter, profile="reduced", reading="no_more"),
+        make_record(shorter.replace("-no_more", ""), profile="reduced", reading="without it"),
+    ]
     told = words(report.runs(kept))
     assert "fer2013 official deep full 2 2 2 0 min" in told
-    assert "official deep 1e-05 x contrast 2 1 1 0 min" in told
-    assert "all 3 0 min" in told
+    assert "official deep 1e-05 x, wrong on purpose contrast 2 1 1 0 min" in told
+    assert "official deep no more reduced 2 1 1 0 min" in told
+    assert "official deep, without it reduced 2 1 1 0 min" in told
+    assert "all 5 0 min" in told
     assert "No run is recorded" in report.runs([]).data
 
 
@@ -224,7 +231,7 @@ def test_lines_of_one_name_tell_in_what_they_differ(make_record):
     assert "deep, learning rate 0.01, pad None full" in told
     assert "deep, learning rate 0.1, pad 4 full" in told
     assert "ck48 official deep full" in told  # nothing else of that set
-    assert "deep contrast" in told  # the kind tells it already
+    assert "deep, wrong contrast" in told
 
 
 @pytest.mark.parametrize("name", published_papers())
