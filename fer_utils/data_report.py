@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from fer_utils import ferplus, records, splits
-from fer_utils.datasets import FaceDataset, ferplus_votes, load
+from fer_utils.datasets import FaceDataset, array_hash, ferplus_votes, load
 from fer_utils.folds import SUBJECT_KFOLD
 from fer_utils.manifests import load_manifest
 from fer_utils.splits import LeakageReport, Split
@@ -172,9 +172,7 @@ def measure(root: str | Path | None = None) -> DataReport:
     for detector, found_by in faces.items():
         scored.append(part(f"fer2013, faces {detector}", taken_of[detector], found_by.found))
     return DataReport(
-        arrays={
-            data.name: records.array_hash(data.images, data.labels) for data in (fer2013, ck48)
-        },
+        arrays={data.name: array_hash(data.images, data.labels) for data in (fer2013, ck48)},
         threshold=THRESHOLD,
         copies=tuple(
             _copies(fer2013, official, found, *pair)
@@ -232,7 +230,7 @@ def scored_part(
     copied = np.isin(rows, test[kept[train]])
     return ScoredPart(
         name=name,
-        sha256=records.array_hash(taken.images, taken.labels),
+        sha256=array_hash(taken.images, taken.labels),
         test=len(rows),
         copied=tuple(np.flatnonzero(copied).tolist()),
         faceless=tuple(np.flatnonzero(~faces[rows]).tolist()),
@@ -328,7 +326,7 @@ def _ties(data: FaceDataset, votes: np.ndarray) -> Ties:
         parts.append(TiedPart(part=part, images=int(taken.sum()), **counts))
     of_test = told.kept & (data.split == "test")
     return Ties(
-        sha256=records.array_hash(data.images[told.kept], told.labels[told.kept]),
+        sha256=array_hash(data.images[told.kept], told.labels[told.kept]),
         parts=tuple(parts),
         test=tuple(np.flatnonzero(tied[of_test]).tolist()),
         leaders=tuple(tuple(np.flatnonzero(row).tolist()) for row in leads[of_test & tied]),

@@ -32,7 +32,6 @@ from fer_utils.manifests import (
     require_file,
 )
 from fer_utils.pixel_csv import SIDE, PixelTable, Rules, read_pixel_csv, require_cache_folder
-from fer_utils.records import array_hash
 
 CROPS = ("face", "centre", "whole")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's; at most 8 bits a value
@@ -132,6 +131,16 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> FaceDatas
     except PermissionError as error:
         raise DataError(error.filename, "reading it is not permitted") from error
     raise ValueError(f"{name!r} is not one of {', '.join(dataset_names())}")
+
+
+def array_hash(*arrays: np.ndarray) -> str:
+    """sha256 over dtype, shape and bytes of each array."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def data_root(root: str | Path | None = None) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fer_utils import metrics, provenance, records, splits
-from fer_utils.datasets import FaceDataset, load
+from fer_utils.datasets import FaceDataset, array_hash, load
 from fer_utils.folds import SUBJECT_KFOLD
 from fer_utils.manifests import load_manifest
 from fer_utils.parameters import ChapterParameters, ParameterError
@@ -47,7 +47,7 @@ def load_data(dataset: str, root: str | Path | None = None, **options: Any) -> F
         dataset, root, options: see `datasets.load`.
     """
     data = load(dataset, root, **options)
-    return replace(data, loaded=records.array_hash(data.images, data.labels))
+    return replace(data, loaded=array_hash(data.images, data.labels))
 
 
 def load_parts(
@@ -160,8 +160,8 @@ def run(
         raise ValueError("a run whose epoch is chosen on the test part must say so as contrast")
     parts = {name: data.subset(getattr(split, name)) for name in ("train", "val", "test")}
     code = provenance.code_hash(entry_points)
-    data_hash = records.array_hash(data.images, data.labels)
-    split_hash = records.array_hash(split.train, split.val, split.test)
+    data_hash = array_hash(data.images, data.labels)
+    split_hash = array_hash(split.train, split.val, split.test)
 
     def name_of(parameters: dict[str, Any]) -> str:
         words = label(parameters, named)

@@ -221,16 +221,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def array_hash(*arrays: np.ndarray) -> str:
-    """sha256 over dtype, shape and bytes of each array."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array)
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
 def takes(folder: str | Path, profile: Profile) -> bool:
     """Whether records of such runs belong into a folder: in `RESULTS` they are full or reduced."""
     return profile in KEPT or not Path(folder).resolve().is_relative_to(RESULTS.resolve())

@@ -130,14 +130,14 @@ def test_what_a_run_leaves_out_moves_the_positions_of_copies():
     everything = part("all", data, np.ones(8, bool))
     assert (everything.test, everything.copied) == (4, (0, 1, 3))
     assert everything.faceless == (1, 3)
-    assert everything.sha256 == records.array_hash(data.images, data.labels)
+    assert everything.sha256 == datasets.array_hash(data.images, data.labels)
 
     # Without row 5 the last image moves up; row 2 is gone from training, its equal 3 is not.
     kept = np.array([True, True, False, True, True, False, True, True])
     some = part("some", data.subset(kept), kept)
     assert (some.test, some.copied) == (3, (0, 2))
     assert some.faceless == (2,)
-    assert some.sha256 == records.array_hash(data.images[kept], data.labels[kept])
+    assert some.sha256 == datasets.array_hash(data.images[kept], data.labels[kept])
 
 
 def test_a_test_image_is_no_copy_where_its_double_was_not_trained_on():

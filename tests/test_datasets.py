@@ -12,7 +12,7 @@ import trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_utils import datasets, ferplus, pixel_csv, records
+from fer_utils import datasets, ferplus, pixel_csv
 from fer_utils.datasets import check, load
 from fer_utils.manifests import DataError, DataMissing, dataset_names, load_manifest
 
@@ -833,7 +833,7 @@ def test_check_tells_whether_images_and_labels_are_those_of_the_recorded_runs(
 ):
     folder = trees.ck48(tmp_path) / "CK+48"
     data, manifest = load("ck48", tmp_path), load_manifest("ck48")
-    arrays = (records.array_hash(data.images, data.labels),)
+    arrays = (datasets.array_hash(data.images, data.labels),)
     known = manifest.model_copy(update={"arrays": arrays})
     unknown = manifest.model_copy(update={"arrays": ()})
     # A person's pictures of happiness and surprise change places: no count tells.
@@ -875,6 +875,22 @@ def test_check_verifies_a_file_whose_hash_is_known(tmp_path, monkeypatch):
         assert status.state == state
         assert status.files[0].expected == f"md5 {md5}"
         assert status.counts == data.counts()
+
+
+def test_the_hash_of_arrays_sees_values_types_shapes_and_order():
+    a = np.arange(6, dtype=np.int64)
+    different = [
+        (a,),
+        (a + 1,),
+        (a.view(np.uint64),),
+        (a.reshape(2, 3),),
+        (a.reshape(3, 2),),
+        (a[:3], a[3:]),
+        (a[3:], a[:3]),
+    ]
+    assert len({datasets.array_hash(*arrays) for arrays in different}) == len(different)
+    turned = np.asfortranarray(a.reshape(2, 3))
+    assert datasets.array_hash(turned) == datasets.array_hash(a.reshape(2, 3))
 
 
 # ---- the real data ----------------------------------------------------------------------------

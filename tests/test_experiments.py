@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trees
 
-from fer_utils import experiments, metrics, provenance, records
+from fer_utils import datasets, experiments, metrics, provenance, records
 from fer_utils.complexity import multiply_accumulates
 from fer_utils.experiments import label, load_parts, plan, profile_of
 from fer_utils.manifests import DataError, DataMissing, load_manifest
@@ -84,11 +84,11 @@ def test_the_record_says_on_which_data_and_rows(done, faces):
     assert record.data.images == 64
     assert record.data.classes == ("anger", "happiness", "neutral")
     assert record.data.sources == faces.hashes
-    assert record.data.sha256 == records.array_hash(faces.images, faces.labels)
+    assert record.data.sha256 == datasets.array_hash(faces.images, faces.labels)
     assert (record.split.name, record.split.seed) == ("by hand", 7)
     assert record.split.description == "the first rows train"
     assert record.split.sizes == {"train": 40, "val": 12, "test": 12}
-    assert record.split.sha256 == records.array_hash(SPLIT.train, SPLIT.val, SPLIT.test)
+    assert record.split.sha256 == datasets.array_hash(SPLIT.train, SPLIT.val, SPLIT.test)
 
 
 def test_the_record_says_with_which_code_libraries_and_device(done):

@@ -376,22 +376,6 @@ def test_the_name_of_a_run_is_its_label_and_eight_digits_whatever_the_order_of_p
     assert records.run_name("fer2013-seed0", turned, **HASHES) == name
 
 
-def test_the_hash_of_arrays_sees_values_types_shapes_and_order():
-    a = np.arange(6, dtype=np.int64)
-    different = [
-        (a,),
-        (a + 1,),
-        (a.view(np.uint64),),
-        (a.reshape(2, 3),),
-        (a.reshape(3, 2),),
-        (a[:3], a[3:]),
-        (a[3:], a[:3]),
-    ]
-    assert len({records.array_hash(*arrays) for arrays in different}) == len(different)
-    turned = np.asfortranarray(a.reshape(2, 3))
-    assert records.array_hash(turned) == records.array_hash(a.reshape(2, 3))
-
-
 def test_a_record_is_stale_when_its_code_has_changed_or_is_gone(make_record):
     fresh, old = make_record("fresh"), make_record("old", stale=True, dropout=0.2)
     code = fresh.code.model_copy(update={"entry_points": ("fer_utils.metrics:gone",)})

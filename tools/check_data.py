@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 from fer_utils.cli import for_a_reader
-from fer_utils.datasets import load
+from fer_utils.datasets import array_hash, load
 from fer_utils.manifests import DataError, dataset_names
-from fer_utils.records import array_hash
 from fer_utils.training.checkpoints import write_atomically
 
 
