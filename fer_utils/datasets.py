@@ -20,6 +20,7 @@ from PIL import Image
 
 from fer_utils.ferplus import vote_targets
 from fer_utils.manifests import (
+    MANIFESTS,
     DataError,
     DataMissing,
     DatasetManifest,
@@ -382,7 +383,7 @@ def _ck48(root: Path, *, complete: bool = True) -> FaceDataset:
     codes = {entry.code: label for label, entry in enumerate(manifest.classes)}
     for path in _visible(folder):
         if path.name not in codes:
-            expected = ", ".join(codes)
+            expected = ", ".join(map(str, codes))
             raise DataError(path, "unknown label", expected=expected, found=repr(path.name))
     pictures = _Pictures()
     for code, label in codes.items():
@@ -409,8 +410,11 @@ def _jaffe(root: Path, *, crop: str = "whole", complete: bool = True) -> FaceDat
         _check_name(path, folder, variant)
         grey = _decode(path, pictures.read(folder, path), "TIFF", manifest.image.height)
         boxes.append(_box([grey], crop))
-        label = codes[path.name[3:5]]
-        pictures.add(_to_square(grey, boxes[-1]), label, path.name[:2], None)
+        code = path.name[3:5]
+        if code not in codes:
+            expected = ", ".join(map(str, codes))
+            raise DataError(path, "unknown label", expected=expected, found=repr(code))
+        pictures.add(_to_square(grey, boxes[-1]), codes[code], path.name[:2], None)
     _warn_no_face(boxes, crop, "pictures")
     dataset = pictures.dataset("jaffe", manifest.class_names)
     if complete:
@@ -432,6 +436,8 @@ def _ckplus(
     manifest = load_manifest("ckplus")
     variant, folder = _find(manifest, root)
     codes = {entry.code: label for label, entry in enumerate(manifest.classes)}
+    if 0 not in codes:
+        raise DataError(_file(manifest), "classes: none has the code 0, which is neutral")
     pictures = _Pictures()
     labels, boxes = [], []
     for path in _emotion_files(folder):
@@ -600,6 +606,10 @@ def _synthetic(**options: Any) -> FaceDataset:
 # ---- against the manifest ---------------------------------------------------------------------
 
 
+def _file(manifest: DatasetManifest) -> Path:
+    return MANIFESTS / "datasets" / f"{manifest.name}.yaml"
+
+
 def _find(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
     """The first variant that is there, and the folder it lies in.
 
@@ -682,6 +692,8 @@ def _check_sequences(path: Path, labels: Iterable[int], manifest: DatasetManifes
 def _check_groups(path: Path, dataset: FaceDataset, manifest: DatasetManifest) -> None:
     columns = {"subject": dataset.subjects, "sequence": dataset.sequences}
     for name, group in manifest.groups.items():
+        if columns[name] is None:
+            raise DataError(_file(manifest), f"groups: no {name} is read of {manifest.title}")
         number = len(set(columns[name]))
         if group.count not in (None, number):
             raise DataError(path, f"wrong number of {name}s", expected=group.count, found=number)

@@ -148,6 +148,24 @@ class Variant(_Model):
     splits: dict[str, Part] | None = Field(None, description="where they differ from the set's")
     note: str | None = None
 
+    @model_validator(mode="after")
+    def _finds_its_images(self) -> Variant:
+        if (self.glob is None) != (self.pattern is None):
+            raise ValueError(f"{self.name}: glob and pattern belong together")
+        if self.pattern is None:
+            return self
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            told = f"{self.pattern!r} is no regular expression: {error}"
+            raise ValueError(f"{self.name}: pattern {told}") from None
+        try:
+            next((MANIFESTS / "nowhere").glob(self.glob), None)
+        except (ValueError, NotImplementedError) as error:  # the latter: an absolute path
+            told = f"{self.glob!r} finds nothing: {error}"
+            raise ValueError(f"{self.name}: glob {told}") from None
+        return self
+
 
 class ExpressionCode(_Model):
     name: Expression
@@ -208,6 +226,10 @@ class DatasetManifest(_Model):
     def _classes_agree(self) -> DatasetManifest:
         _refuse_duplicates("class", self.class_names)
         _refuse_duplicates("class code", [entry.code for entry in self.classes])
+        found = any(variant.glob for variant in self.variants)
+        if set(self.splits) != ({"all"} if found else {"train", "val", "test"}):
+            told = "all, as images are found by name" if found else "train, val and test"
+            raise ValueError(f"splits: {', '.join(self.splits) or 'none'}, expected {told}")
         for part in self.splits.values():
             if extra := set(part.classes) - set(self.class_names):
                 raise ValueError(f"counts of {sorted(extra)}, which are not among the classes")

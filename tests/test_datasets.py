@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from fer_utils import datasets, ferplus, pixel_csv
 from fer_utils.datasets import check, load
-from fer_utils.manifests import DataError, DataMissing, dataset_names, load_manifest
+from fer_utils.manifests import (
+    DataError,
+    DataMissing,
+    DatasetManifest,
+    dataset_names,
+    load_manifest,
+)
 
 REAL = Path(os.environ.get("FER_DATA") or "data").expanduser()
 
@@ -615,6 +621,40 @@ def test_ck48_without_a_picture_is_refused(tmp_path):
     min(path.iterdir()).unlink()
     with pytest.raises(DataError, match="wrong number of fear images: expected 75, found 74"):
         load("ck48", tmp_path)
+
+
+def with_manifest(monkeypatch, name, **changes):
+    """The manifest of a set as somebody may have changed it."""
+    raw = load_manifest(name).model_dump() | changes
+    made = DatasetManifest.model_validate(raw)
+    monkeypatch.setattr(datasets, "load_manifest", lambda _: made)
+
+
+def test_a_group_that_is_not_read_of_a_set_is_refused_by_its_manifest(tmp_path, monkeypatch):
+    with_manifest(monkeypatch, "jaffe", groups={"sequence": {"derived": "the name"}})
+    with pytest.raises(DataError, match=r"jaffe\.yaml: groups: no sequence is read of JAFFE"):
+        load("jaffe", trees.jaffe(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ck48", "anger: unknown label: expected 0, 1,.* found 'anger'"),
+        ("jaffe", r"KA.AN1\S+: unknown label: expected 0, 1,.* found 'AN'"),
+        ("ckplus", r"ckplus\.yaml: classes: none has the code 0, which is neutral"),
+    ],
+)
+def test_codes_that_a_manifest_does_not_have_are_told_in_a_sentence(
+    tmp_path, monkeypatch, name, told
+):
+    names = load_manifest(name).class_names
+    codes = [
+        {"name": name, "code": code} for code, name in enumerate(names, start=name == "ckplus")
+    ]
+    with_manifest(monkeypatch, name, classes=codes)
+    make, options = SMALL[name]
+    with pytest.raises(DataError, match=told):
+        load(name, make(tmp_path), **options)
 
 
 def test_what_a_file_manager_leaves_is_overlooked(tmp_path):

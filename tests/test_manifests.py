@@ -89,6 +89,37 @@ def test_counts_must_add_up():
         manifests.DatasetManifest.model_validate(raw)
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        (
+            r"pattern: '\(KA",
+            "pattern: '((KA",
+            r"pattern '\(\(KA.*' is no regular expression: missing \)",
+        ),
+        ("    pattern:.*\n", "", "tiff files: glob and pattern belong together"),
+        (r"'\*\.tiff'", "'/*.tiff'", r"glob '/\*\.tiff' finds nothing: Non-relative"),
+        (r"'\*\.tiff'", "'**.tiff'", r"glob '\*\*\.tiff' finds nothing: Invalid pattern"),
+        ("  all:\n", "  test:\n", "splits: test, expected all, as images are found by name"),
+        ("  subject:", "  person:", "groups.person.*: Input should be 'subject' or 'sequence'"),
+        ("groups:.*\n.*\n", "groups:\n", "groups: a mapping belongs here"),
+    ],
+)
+def test_a_manifest_that_finds_no_images_is_one_sentence_with_its_name(
+    right, wrong, told, tmp_path, monkeypatch
+):
+    path = tmp_path / "datasets" / "jaffe.yaml"
+    path.parent.mkdir()
+    text = (manifests.MANIFESTS / "datasets" / "jaffe.yaml").read_text()
+    path.write_text(re.sub(right, lambda _: wrong, text, count=1))
+    assert path.read_text() != text
+    monkeypatch.setattr(manifests, "MANIFESTS", tmp_path)
+    with pytest.raises(DataError, match=told) as caught:
+        load_manifest.__wrapped__("jaffe")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["nothing", "../published/x", ""])
 def test_unknown_manifest_lists_the_known_ones(name):
     with pytest.raises(ValueError, match="fer2013"):
