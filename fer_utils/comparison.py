@@ -87,7 +87,7 @@ def compare(paper: str, folder: Path = records.RESULTS) -> list[Comparison]:
         folder: where the records are.
 
     Raises:
-        ValueError: no such paper, or a record that cannot be read.
+        ValueError: no such paper, or a record that cannot be read or lacks what a cell asks for.
     """
     runs = recorded(paper, folder)
     stale = records.stale(runs)
@@ -108,7 +108,13 @@ def _compare_cell(paper, table, cell: PublishedCell, runs, stale) -> Comparison:
         told = {"metric": cell.metric, "part": cell.part, "expression": cell.expression}
         asked = {key: fields.get(key, value) for key, value in told.items()}
         chosen = {key: value for key, value in fields.items() if key not in told}
-        return estimate(select(runs, chosen, profiles), unit=cell.unit, stale=stale, **asked)
+        found = select(runs, chosen, profiles)
+        for run in found:
+            if asked["part"] not in run.metrics:
+                scored = ", ".join(run.metrics)
+                asks = f"{paper}, {cell.id} asks for the part {asked['part']!r}"
+                raise records.RecordError(f"{asks}; {run.run} has scores of {scored}")
+        return estimate(found, unit=cell.unit, stale=stale, **asked)
 
     also = {
         label: other

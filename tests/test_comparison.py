@@ -17,7 +17,7 @@ from fer_utils.comparison import (
     select,
     within_rounding,
 )
-from fer_utils.manifests import CONVOLUTION, PublishedCell, load_published, published_papers
+from fer_utils.manifests import PublishedCell, load_published, published_papers
 
 PAPER = "yengikand2023"
 
@@ -79,7 +79,8 @@ def test_the_verdict_follows_from_where_the_interval_lies(low, high, verdict):
     ("value", "verdict"), [(7, "reproduced"), (8, "exceeded"), (6, "not reproduced")]
 )
 def test_a_count_without_a_margin_must_be_equal(value, verdict):
-    shape = dict.fromkeys(CONVOLUTION)
+    shape = {"convolution": "normal", "channels": 1, "filters": 1}
+    shape |= {"outputs": [1, 1], "kernel": [1, 7]}
     count = cell(7.0, 0.0, "multiplications", "multiplications", select=shape)
     assert judge(count, ours(value, value))[0] == verdict
 
@@ -278,6 +279,16 @@ def test_a_reduced_run_is_shown_beside_and_never_judged(make_record, tmp_path, m
     (found,) = shown(monkeypatch, tmp_path, published)
     assert (found.ours, found.verdict) == (None, "not attempted")
     assert found.also["5 epochs"].runs == ("a-0",)
+
+
+def test_a_part_that_no_run_has_scores_of_is_named_with_its_cell(
+    make_record, tmp_path, monkeypatch
+):
+    written(make_record, tmp_path, "a-0", {"epochs": 5})
+    published = cell(select={"epochs": 5}, also={"majority": {"part": "test_majorty"}})
+    told = "made asks for the part 'test_majorty'; a-0 has scores of val, test"
+    with pytest.raises(records.RecordError, match=told):
+        shown(monkeypatch, tmp_path, published)
 
 
 def test_what_stands_beside_may_be_another_figure_of_another_part(

@@ -237,7 +237,11 @@ def test_what_stands_beside_a_cell_is_given_as_what_differs_from_it():
         ({"metric": "multiplications"}, "compared in multiplications, not in 'percent'"),
         (
             {"metric": "multiplications", "unit": "multiplications", "select": {"kernel": [3, 3]}},
-            "select has no channels, convolution, filters, outputs",
+            r"convolution\s+Field required",
+        ),
+        (
+            {"metric": "multiplications", "unit": "multiplications", "select": {"filters": 0}},
+            r"filters\s+Input should be greater than 0",
         ),
     ],
 )
@@ -362,6 +366,7 @@ NO_RUNS = "so {} needs dataset and one of margin and not_comparable"
         (claim("official counts", **COUNTS), "neither counts nor images"),
         (claim("official counts", **COUNTS, counts={"contempt": 9}), "has no contempt: one of"),
         (claim("official counts", **COUNTS | {"splits": ["tset"]}, images=9), "has no tset: one"),
+        (claim("official counts", **COUNTS | {"splits": ["fear"]}, images=9), "has no fear: one"),
         (claim("recognised", number="blank", rate="better"), NO_NUMBER),
         (claim("recognised", number="layers", rate="layers"), NO_RUNS.format("layers")),
         (
