@@ -246,26 +246,35 @@ def _minus(
     return _Minus(differences.of_runs(*pairs, known.folder), what, how)
 
 
-def _outcome(found: Sequence[_Minus]) -> tuple[Verdict, str]:
+def _outcome(found: Sequence[_Minus], among: int = 0) -> tuple[Verdict, str]:
     """Whether all differences are above zero, and the one that tells so.
+
+    Args:
+        found: of the same result.
+        among: how many there were to begin with; as many as are left unless told.
 
     One below zero is enough for a claim not to be reproduced, but among several one may be by
     chance: each then has its share of the 5 % (Bonferroni).
     """
+    among = among or len(found)
     below = [one for one in found if one.points.high < 0]
     if below:
-        nearest = min(below, key=lambda one: _upper(one.points, len(found)))
-        surely = _upper(nearest.points, len(found)) < 0
+        nearest = min(below, key=lambda one: _upper(one.points, among))
+        surely = _upper(nearest.points, among) < 0
         verdict = "not reproduced" if surely else "inconclusive"
-        ending = "below it." if surely else f"below it, which among {len(found)} may be chance."
+        ending = "below it." if surely else f"below it, {_by_chance(among)}."
     else:
         nearest = min(found, key=lambda one: one.points.low)
         above = nearest.points.low > 0
         verdict = "reproduced" if above else "inconclusive"
         ending = "above it." if above else "the runs do not tell which is higher."
-    of = f", the nearest of {len(found)}" if len(found) > 1 else ""
+    of = f", the nearest of {among}" if among > 1 else ""
     how = f" ({nearest.how})" if nearest.how else ""
     return verdict, f"{nearest.what}{of}{how}: {_points(nearest.points)}; {ending}"
+
+
+def _by_chance(among: int) -> str:
+    return f"which among {among} may be chance"
 
 
 def _upper(found: Difference | Estimate, among: int) -> float:
@@ -324,10 +333,12 @@ def _all_above(tested: Sequence[Comparison], number: float) -> tuple[Verdict, st
         return scale(found) * _upper(found.ours, len(tested))
 
     # One that lies below decides whatever the others say, so it is the one to tell of.
-    below = any(upper(found) < number for found in tested)
+    below = any(percent(found, "high") < number for found in tested)
     lowest = min(tested, key=upper if below else partial(percent, end="low"))
     ends = " to ".join(f"{percent(lowest, end):.2f}" for end in ("low", "high"))
     told = f"The lowest of ours is {lowest.cell.row}: {percent(lowest, 'mean'):.2f} %, {ends}"
+    if below and upper(lowest) >= number:
+        return "inconclusive", f"{told}; below {number:g} %, {_by_chance(len(tested))}."
     if below:
         return "not reproduced", f"{told}; below {number:g} %."
     if percent(lowest, "low") > number:
@@ -410,11 +421,13 @@ def _confusions(claim: Confused, runs: Sequence[RunRecord]) -> tuple[Verdict, st
         told.append(f"{share.mean:.1f} % of our errors on {expression} are taken for {listed}")
     verdict, nearest = _outcome(found)
     rest = [one for one, many in zip(found, enough, strict=True) if many]
-    if verdict == "not reproduced" and (not rest or _outcome(rest)[0] != verdict):
-        verdict = "inconclusive"
-        nearest += (
-            f" But fewer than {ENOUGH_ERRORS} such errors are to be expected, too few to tell."
-        )
+    if verdict == "not reproduced" and len(rest) < len(found):
+        few = f"But fewer than {ENOUGH_ERRORS} such errors are to be expected, too few to tell."
+        of_rest, words = _outcome(rest, len(found)) if rest else ("inconclusive", "")
+        if of_rest == verdict:
+            nearest = words
+        else:
+            verdict, nearest = "inconclusive", f"{nearest} {few}"
     return verdict, f"{'; '.join(told)}. {_capital(nearest)}"
 
 
@@ -482,41 +495,44 @@ def _because(
 ) -> tuple[Verdict, str]:
     """Whether a result is above another, and no longer is without a part of the recipe.
 
-    A label that begins as the claim's tells more, such as another protocol; it is not judged.
+    A label that begins as the claim's tells more: another protocol is not judged, but another
+    reading of the runs without the part that comes to another verdict leaves none.
     """
+    theirs = f'ours in "{place(than)}"'
     wholes = {result.cell.select.get("protocol"): result.ours}
     for label, fields in result.cell.also.items():
         if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)):
             wholes[fields["protocol"]] = result.also[label]
 
-    def told(label: str) -> tuple[_Minus, _Minus, str]:
-        """What the part adds, what is left without it beside the other result, and the words."""
+    def judged(label: str) -> tuple[Verdict, str]:
+        """By what the part adds, and by what is left without it beside the other result."""
         without, fields = result.also[label], result.cell.also[label]
         whole = wholes[fields.get("protocol")]
         stored = "part" not in fields
-        theirs = f'ours in "{place(than)}"'
-        left = _minus(than.ours, without, (result, than), theirs, known, stored)
+        left = _minus(than.ours, without, (result, than), theirs, known, stored).points
         added = _minus(without, whole, (result,), label, known, stored)
-        return (
-            added,
-            left,
-            f"Ours minus ours {_outcome([added])[1]} Our accuracy without it, minus {left.what}: "
-            f"{_points(left.points)}.",
+        verdict: Verdict = "inconclusive"
+        if min(above.high, added.points.high) < 0 or left.low > 0:
+            verdict = "not reproduced"
+        elif min(above.low, added.points.low) > 0 > left.high:
+            verdict = "reproduced"
+        return verdict, (
+            f"Ours minus ours {_outcome([added])[1]} Our accuracy without it, minus {theirs}: "
+            f"{_points(left)}."
         )
 
     if not _known(result.also.get(claim.against)):
         return "not attempted", f"No run is recorded {claim.against}."
-    added, left, sentence = told(claim.against)
-    above = differences.of_estimates(than.ours, result.ours)
-    verdict: Verdict = "inconclusive"
-    if max(above.high, added.points.high) < 0 or left.points.low > 0:
-        verdict = "not reproduced"
-    elif min(above.low, added.points.low) > 0 >= left.points.high:
-        verdict = "reproduced"
+    above = _minus(than.ours, result.ours, (result, than), theirs, known).points
+    verdict, sentence = judged(claim.against)
+    sentence = f"Our result, minus {theirs}: {_points(above)}. {sentence}"
     for label, fields in result.cell.also.items():
         more = label.startswith(f"{claim.against}, ") and _known(result.also.get(label))
         if more and fields.get("protocol") in wholes:
-            sentence += f" {told(label)[2]}"
+            otherwise, told = judged(label)
+            sentence += f" {told}"
+            if fields.get("protocol") == result.cell.select.get("protocol"):
+                verdict = verdict if verdict == otherwise else "inconclusive"
     return verdict, f"{sentence} {claim.means}" if claim.means else sentence
 
 

@@ -4,7 +4,8 @@ Two things make a recorded number uncertain, and both enter the interval. The te
 other images, or other people, would have given another number. And a network trained with another
 seed is another network. The two variances are added; degrees of freedom follow Welch and
 Satterthwaite. Where each seed draws its own test part, the spread of the seeds holds that draw,
-too, which is taken out of it, so that nothing counts twice.
+too, which is taken out of it. What a network does by chance to single images stays in both, so the
+intervals of several seeds on one test part are rather too wide.
 
 Where the people are known, as in CK+, the larger of two errors counts: of images drawn one by one,
 and of people drawn with all of their images, because frames of one person stand or fall together.
@@ -75,15 +76,11 @@ class Drawn:
         """
         if len(values) < 2:
             return self.together, self.df
-        spread = float(stats.sem(values))
-        drawn_anew = max(0.0, self.one**2 - self.together**2) / (len(values) - 1)
-        networks = spread**2 - drawn_anew
-        if networks <= 0:
-            return self.together, self.df
-        df = _degrees(
-            self.together**2 + networks, (self.together, self.df), (spread, len(values) - 1)
-        )
-        return float(np.sqrt(self.together**2 + networks)), df
+        spread, others = float(stats.sem(values)), len(values) - 1
+        drawn_anew = max(0.0, self.one**2 - self.together**2) / others
+        variance = self.together**2 + max(0.0, spread**2 - drawn_anew)
+        df = _degrees(variance, (self.together, self.df), (spread, others))
+        return float(np.sqrt(variance)), df
 
 
 @dataclass(frozen=True)
@@ -199,15 +196,16 @@ def errors_taken_for(
         ValueError: an expression that a run does not have.
     """
     runs = whole(runs)
-    pooled = _by_seed(runs)
-    errors, taken = [], []
-    for folds in pooled:
+    pooled, errors, taken = [], [], []
+    for folds in _by_seed(runs):
         row = _matrix(folds, "test")[_row(folds, expression)]
-        errors.append(row.sum() - row[_row(folds, expression)])
-        taken.append(sum(row[_row(folds, other)] for other in others))
-    if not sum(errors):
+        if number := row.sum() - row[_row(folds, expression)]:
+            pooled.append(folds)
+            errors.append(number)
+            taken.append(sum(row[_row(folds, other)] for other in others))
+    if not errors:
         return None
-    shares = [part / number for part, number in zip(taken, errors, strict=True) if number]
+    shares = np.divide(taken, errors).tolist()
     mean = sum(taken) / sum(errors)
     one = binomial_error(mean, sum(errors) / len(errors))
     return replace(
@@ -236,12 +234,12 @@ def errors_expected(
         ValueError: an expression that a run does not have.
     """
     runs = whole(runs)
-    pooled = _by_seed(runs)
-    shares, numbers = [], []
-    for folds in pooled:
+    pooled, shares, numbers = [], [], []
+    for folds in _by_seed(runs):
         row, matrix = _row(folds, expression), _matrix(folds, "test")
         if matrix[row].sum() == matrix[row, row]:
             continue
+        pooled.append(folds)
         elsewhere = np.delete(np.delete(matrix, row, axis=0), row, axis=1)
         wrong = elsewhere.sum(axis=0) - np.diag(elsewhere)
         if not wrong.any():
@@ -282,14 +280,18 @@ def _estimate(
 def _drawn(
     pooled: Sequence[Sequence[RunRecord]], one: float, part: str
 ) -> tuple[Drawn, int | None]:
-    """What a figure's error of images, of one seed's part, comes to; and the number of people."""
-    images = Drawn.of_images(one, len(pooled), shared_images(pooled, part))
-    if part != "test" or not all(run.persons for folds in pooled for run in folds):
+    """What a figure's error of images, of one seed's part, comes to; and the number of people.
+
+    Parts such as "test_settled" are other figures of the test images.
+    """
+    shared = shared_images(pooled, part)
+    images = Drawn.of_images(one, len(pooled), shared)
+    if not part.startswith("test") or not all(run.persons for folds in pooled for run in folds):
         return images, None
-    accuracies = [_value(folds, "accuracy", None, part) for folds in pooled]
-    number = min(_images(folds, None, part) for folds in pooled)
+    accuracies = [_value(folds, "accuracy", None, "test") for folds in pooled]
+    number = min(_images(folds, None, "test") for folds in pooled)
     binomial = binomial_error(float(np.mean(accuracies)), number)
-    alone = Drawn.of_images(binomial, len(pooled), shared_images(pooled, part))
+    alone = Drawn.of_images(binomial, len(pooled), shared)
     people = drawn_people([_of_persons(folds, "correct") for folds in pooled])
     if people.together <= alone.together:
         return images, round(people.df) + 1
