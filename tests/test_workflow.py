@@ -14,12 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
 import tiny_project
 from nbformat.v4 import new_code_cell
 from tiny_project import PAPER, call, call_on_a_terminal, cores, environment, planned, start
 
-from fer_utils import grid, records
+from fer_utils import grid, metrics, records
 
 
 @pytest.fixture(scope="module")
@@ -437,7 +438,8 @@ def kept(tool, tmp_path):
     record = records.read(path)
     probabilities, labels = records.read_probabilities(record)
     timings = {"training": 10.0, "this_call": 11.0, "prediction": 1.0, "epoch": 1.0}
-    record = record.model_copy(update={"timings": timings, "device": {"kind": "cpu"}})
+    told = {"timings": timings, "device": {"kind": "cpu"}, "persons": None}
+    record = record.model_copy(update=told)
 
     def keep(first: dict, **second):
         for folder, changes in (("results", first), ("work", second)):
@@ -450,18 +452,19 @@ def kept(tool, tmp_path):
         records.read_probabilities(there, tmp_path / "results")
         return note, there
 
+    turned = metrics.score(labels, np.roll(probabilities, 1, axis=1), record.data.classes)
+    keep.others = {**record.metrics, "test": turned}
     keep.record, keep.train = record, train
     return keep
 
 
 def test_a_repeat_with_other_versions_takes_the_place_of_the_record(kept):
     old = {"versions": {**kept.record.versions, "keras": "0.1"}}
-    metrics = kept.record.metrics
-    metrics = {**metrics, "test": {**metrics["test"], "accuracy": 0.125}}
-    note, there = kept(old, metrics=metrics)
+    note, there = kept(old, metrics=kept.others)
     assert there.versions == kept.record.versions
-    assert there.metrics == metrics
-    assert note.startswith("repeated with accuracy 0.1250; the record that was there, ")
+    assert there.metrics == kept.others
+    accuracy = kept.others["test"]["accuracy"]
+    assert note.startswith(f"repeated with accuracy {accuracy:.4f}; the record that was there, ")
     assert f"made with keras 0.1, now {there.versions['keras']}, is replaced" in note
 
 
@@ -472,9 +475,7 @@ def test_a_repeat_with_the_same_numbers_brings_its_versions(kept):
 
 def test_the_first_record_stays_where_versions_are_no_reason(kept):
     old = {"versions": {**kept.record.versions, "torch": "0.1"}}  # moves no number of this chapter
-    metrics = kept.record.metrics
-    metrics = {**metrics, "test": {**metrics["test"], "accuracy": 0.125}}
-    note, there = kept(old, metrics=metrics)
+    note, there = kept(old, metrics=kept.others)
     assert there.versions["torch"] == "0.1"
     assert there.metrics == kept.record.metrics
     assert "stays" in note
