@@ -133,7 +133,7 @@ def _on_runs(
             return _above(cells[claim.best], [cells[name] for name in claim.others], known)
         case Recognised():
             return _untold(own) or _recognised(cells[claim.number], cells[claim.rate])
-        case AllAbove():
+        case AllAbove() if own:
             return _untold(own) or _all_above(own, claim.number)
         case BetterRecognised():
             return _untold(own) or _by_protocol(own[0], known, partial(_recalls, claim))

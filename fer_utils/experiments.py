@@ -201,8 +201,11 @@ def run(
     predict = predict or loop.predict
     val, test = (predict(model, parts[part].images) for part in ("val", "test"))
     predicted = time.perf_counter()
-    if not (np.isfinite(val).all() and np.isfinite(test).all()):
-        raise ValueError(f"{name}: predicts no probabilities; its training has diverged")
+    if not all(np.isfinite(found).all() for found in (val, test, *fit.history.values())):
+        what = (
+            "its losses are no numbers" if np.isfinite(test).all() else "predicts no probabilities"
+        )
+        raise ValueError(f"{name}: {what}; its training has diverged")
 
     scores = {
         "val": metrics.score(parts["val"].labels, val, data.class_names),

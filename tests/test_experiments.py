@@ -209,6 +209,20 @@ def test_a_network_that_predicts_no_numbers_has_no_accuracy(faces, tmp_path):
         run(faces, tmp_path, parameters={**PARAMETERS, "epochs": 1}, predict=nothing)
 
 
+def test_a_run_whose_loss_ends_as_no_number_has_diverged_whatever_it_predicts(
+    faces, tmp_path, monkeypatch
+):
+    whole_fit = keras_loop.fit
+
+    def fit(*args, **more):
+        done = whole_fit(*args, **more)
+        return replace(done, history=done.history | {"loss": [*done.history["loss"][:-1], np.nan]})
+
+    monkeypatch.setattr(keras_loop, "fit", fit)
+    with pytest.raises(ValueError, match="its losses are no numbers; its training has diverged"):
+        run(faces, tmp_path, parameters={**PARAMETERS, "epochs": 1})
+
+
 def test_further_parts_are_scored_where_asked_for(faces, tmp_path):
     def first_half(train):
         return train.subset(np.arange(20))
