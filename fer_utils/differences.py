@@ -67,7 +67,7 @@ def of_estimates(before: Estimate, after: Estimate) -> Difference:
 
 
 def of_scores(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Difference:
-    """Between two scores of the same images.
+    """Between two scores of the same images, drawn one by one: who is on them is not known here.
 
     Args:
         before, after: a pair of arrays a seed; float or bool (N,), 0-1, what each image adds.
