@@ -292,7 +292,7 @@ def _drawn(
     number = min(_images(folds, None, "test") for folds in pooled)
     binomial = binomial_error(float(np.mean(accuracies)), number)
     alone = Drawn.of_images(binomial, len(pooled), shared)
-    people = drawn_people([_of_persons(folds, "correct") for folds in pooled])
+    people = drawn_people([_of_persons(folds) for folds in pooled])
     if people.together <= alone.together:
         return images, round(people.df) + 1
     grown = images.together * people.together / alone.together
@@ -361,11 +361,10 @@ def shared_images(pooled: Sequence[Sequence[RunRecord]], part: str = "test") -> 
     return min(1.0, float(np.mean(shares)))
 
 
-def _of_persons(folds: Sequence[RunRecord], what: str) -> tuple[np.ndarray, ...]:
-    """Of one seed: people by their numbers, images of each, and how many of them are `what`."""
-    return tuple(
-        np.concatenate([run.persons[key] for run in folds]) for key in ("numbers", "images", what)
-    )
+def _of_persons(folds: Sequence[RunRecord]) -> tuple[np.ndarray, ...]:
+    """Of one seed: people by their numbers, images of each, and how many of them are right."""
+    columns = ("numbers", "images", "correct")
+    return tuple(np.concatenate([run.persons[name] for run in folds]) for name in columns)
 
 
 def drawn_people(seeds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Drawn:
