@@ -641,11 +641,11 @@ def test_what_fer2013_gives_to_ckplus_in_yengikand2023_is_what_the_records_say()
     assert settled.seeds == len(alone)
     assert settled.low > fer2013.ours.high + 20
     assert "learning FER2013 first adds a few points to the result with settled" in claim.means
-    assert "FER2013 adds a few points to those, against one seed without it" in believe
+    assert "With people apart FER2013 adds a few points to those." in believe
     apart = ckplus.also["subjects kept apart"]
     settled = ckplus.also["without FER2013 before it, averages settled, subjects kept apart"]
     assert settled.low > fer2013.ours.high + 10
-    assert (apart.seeds, settled.seeds) == (2, 1)
+    assert min(apart.seeds, settled.seeds) >= 2
     added = differences.of_estimates(settled, apart)
     assert 0 < added.low < added.mean < 10
 
