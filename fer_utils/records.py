@@ -232,8 +232,9 @@ def write(
     """Write a record as `<folder>/<paper>/<run>.json`, the test probabilities beside it.
 
     The probabilities come first and the record last, each in one step, so a record that can be
-    read is whole. Nothing is ever overwritten: running the same thing again with the same outcome
-    leaves the first record as it is.
+    read is whole. No record is ever overwritten: running the same thing again with the same outcome
+    leaves the first one as it is. What a smoke run of an earlier version left, and is none any
+    more, makes way.
 
     Args:
         record: its `probabilities` is filled in here.
@@ -254,6 +255,8 @@ def write(
     path = folder / record.paper / f"{record.run}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone_in(path.parent):
+        if record.profile == "smoke" and not _is_record(path):
+            path.unlink(missing_ok=True)
         if path.exists():
             if read(path).metrics == record.metrics:
                 return path
@@ -329,6 +332,13 @@ def read(path: Path) -> RunRecord:
     if path.absolute().parts[-2:] != there.parts:
         raise RecordError(f"{path}: a copy, which would count twice; the record belongs at {there}")
     return record
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return bool(read(path))
+    except RecordError:
+        return False
 
 
 def read_all(paper: str, folder: Path = RESULTS) -> list[RunRecord]:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -73,6 +74,19 @@ def test_a_record_cannot_be_changed_and_takes_no_unknown_field(make_record):
 
 
 # ---- append-only -------------------------------------------------------------------------------
+
+
+def test_what_a_smoke_run_of_an_earlier_version_left_makes_way(make_record, tmp_path):
+    smoke = partial(make_record, data="synthetic", profile="smoke")
+    path = records.write(smoke(), None, None, tmp_path)
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"persons": null', b'"persons": {"images": [40]}'))
+    with pytest.raises(RecordError, match="not a run record"):
+        records.read(path)
+    assert records.write(smoke(), None, None, tmp_path) == path
+    assert records.read(path) == smoke()
+    with pytest.raises(RecordError, match="exists with other metrics"):
+        records.write(smoke(correct=20), None, None, tmp_path)
 
 
 def test_another_outcome_under_the_same_name_is_refused_and_the_first_stays(make_record, tmp_path):
