@@ -645,7 +645,7 @@ def test_what_fer2013_gives_to_ckplus_in_yengikand2023_is_what_the_records_say()
     apart = ckplus.also["subjects kept apart"]
     settled = ckplus.also["without FER2013 before it, averages settled, subjects kept apart"]
     assert settled.low > fer2013.ours.high + 10
-    assert min(apart.seeds, settled.seeds) >= 2
+    assert (apart.seeds, settled.seeds) == (3, 3)
     added = differences.of_estimates(settled, apart)
     assert 0 < added.low < added.mean < 10
 
@@ -894,7 +894,7 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     note = " ".join(load_published("rahman2021").headline_note.split())
     assert "both results of ResNet18 would be inconclusive and the other four exceeded." in note
     assert "With ten times our learning rate every run of ResNet18 is points lower" in believe
-    assert "within the margin of the printed number on PrivateTest, and on PublicTest at" in believe
+    assert "number on PrivateTest, and on PublicTest within it by less than a point" in believe
     assert "whether the recalls of the single expressions are nearer to ours at the" in believe
     nearer = {}
     for epochs in (20, 30):
@@ -912,7 +912,7 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
             for part in ("test", "val")
         )
         assert abs(private - printed.value) < printed.margin
-        assert abs(public - (printed.value - printed.margin)) < 0.5, "the lower border"
+        assert 0 < public - (printed.value - printed.margin) < 1, "the lower border"
         for part in ("test", "val"):
             apart = [recalls_apart(runs, printed.column, part) for runs in (usual, faster)]
             nearer[part, epochs] = apart[1] < apart[0]
