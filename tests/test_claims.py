@@ -747,7 +747,7 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
     r8 = by_image.also["r = 8 in every block"]
     assert f"on CK+ is {comparison.judge(by_image.cell, r8)[0]}, too." in note
     assert by_image.verdict == comparison.judge(by_image.cell, r8)[0] == "reproduced"
-    assert note.endswith("with people kept apart nothing of it is left.")
+    assert note.endswith("With people kept apart the number is not reproduced.")
     apart = by_image.also["subjects kept apart"]
     assert comparison.judge(by_image.cell, apart)[0] == "not reproduced"
     assert "in the order of Table 3: each of the two alone is better than the network" in believe
