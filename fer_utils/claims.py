@@ -517,8 +517,7 @@ def _because(
         elif min(above.low, added.points.low) > 0 > left.high:
             verdict = "reproduced"
         return verdict, (
-            f"Ours minus ours {_outcome([added])[1]} Our accuracy without it, minus {theirs}: "
-            f"{_points(left)}."
+            f"Ours minus ours {_outcome([added])[1]} Without it, minus the same: {_points(left)}."
         )
 
     if not _known(result.also.get(claim.against)):
