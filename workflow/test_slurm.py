@@ -20,11 +20,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import yaml
 
-from fer_utils import records
+from fer_utils import grid, records
 
 ROOT = Path(__file__).resolve().parent.parent
 # Snakemake's plugin takes SLURM's variables from a job's environment: only this is found there.
@@ -32,7 +33,7 @@ USUAL = Path("/etc/slurm/slurm.conf")
 CLUSTER = ROOT / "build" / "slurm-cluster"
 ASKING = CLUSTER / "asking"  # while Snakemake asks for the states of its jobs
 GRID = ROOT / "build" / "smoke-grid"
-RUNS = 12
+PAPER, SEEDS = "yengikand2023", "0 1 2"
 PATIENCE = 3600  # seconds for the whole grid
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -94,7 +95,7 @@ def main() -> None:
             USUAL.unlink(missing_ok=True)
     shutil.rmtree(CLUSTER)
     print(
-        f"{RUNS} runs went through SLURM, which was interrupted; those that were cut off have the "
+        f"{number_of_runs()} runs went through SLURM, which was interrupted; those that were cut off have the "
         "numbers of whole ones."
     )
 
@@ -151,11 +152,17 @@ def start(daemons: list[subprocess.Popen], socket_path: Path) -> None:
     print("A SLURM cluster of one node is up", flush=True)
 
 
+@cache
+def number_of_runs() -> int:
+    """How many the grid has."""
+    return len(grid.chosen(PAPER, seeds=SEEDS, smoke=True))
+
+
 @contextmanager
 def grid_sent(**more: str) -> Iterator[subprocess.Popen]:
     """The command that sends what is not made yet; interrupted, it is given once more."""
-    command = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", "yengikand2023"]
-    command += ["--seeds", "0 1 2", "--no-book", "--profile", str(CLUSTER / "profile")]
+    command = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", PAPER]
+    command += ["--seeds", SEEDS, "--no-book", "--profile", str(CLUSTER / "profile")]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **more})
     try:
         yield process
@@ -212,8 +219,8 @@ def finish_grid() -> Path:
     if victim is None:
         sys.exit("No job was caught in the middle of its run.")
     states = Counter(queue("all")) - before
-    assert states["COMPLETED"] == RUNS - len(done), f"jobs ended as {dict(states)}"
-    assert sum(states.values()) == RUNS - len(done) + 1, f"jobs ended as {dict(states)}"
+    assert states["COMPLETED"] == number_of_runs() - len(done), f"jobs ended as {dict(states)}"
+    assert sum(states.values()) == number_of_runs() - len(done) + 1, f"jobs ended as {dict(states)}"
     return victim
 
 
@@ -289,7 +296,7 @@ def belongs(folder: Path, job: str) -> bool:
 def check(cut_off: set[Path]) -> None:
     """Every run has its record, those cut off that of an undisturbed run; nothing is left over."""
     done, kept = made_runs()
-    assert len(done) == RUNS, f"{len(done)} runs have finished, not {RUNS}"
+    assert len(done) == number_of_runs(), f"{len(done)} runs of {number_of_runs()} have finished"
     for folder in done:
         left = {path.name for path in folder.iterdir()}
         assert left == {"notebook.ipynb", "done.json"}, f"left in {folder}: {sorted(left)}"
