@@ -95,8 +95,8 @@ def main() -> None:
             USUAL.unlink(missing_ok=True)
     shutil.rmtree(CLUSTER)
     print(
-        f"{number_of_runs()} runs went through SLURM, which was interrupted; those that were cut off have the "
-        "numbers of whole ones."
+        f"{number_of_runs()} runs went through SLURM, which was interrupted; those that were cut "
+        "off have the numbers of whole ones."
     )
 
 
@@ -308,14 +308,14 @@ def check(cut_off: set[Path]) -> None:
         command = [sys.executable, "tools/train.py", json.dumps(run), "--build", again]
         subprocess.run([*command, "--results", again / "records"], cwd=ROOT, check=True)
         name = names[run["name"]]
-        whole = records.read(again / "records" / "yengikand2023" / f"{name}.json")
+        whole = records.read(again / "records" / PAPER / f"{name}.json")
         assert kept[name].metrics == whole.metrics, f"{name}: other numbers than undisturbed"
 
 
 def made_runs() -> tuple[dict[Path, dict], dict[str, records.RunRecord]]:
     """What done.json says in each folder that has one, and the records by name: the same runs."""
     done = {path.parent: json.loads(path.read_text()) for path in GRID.glob("*/*/done.json")}
-    kept = {run.run: run for run in records.read_all("yengikand2023", GRID / "records")}
+    kept = {run.run: run for run in records.read_all(PAPER, GRID / "records")}
     assert {told["run"] for told in done.values()} == set(kept), "runs and records differ"
     return done, kept
 
