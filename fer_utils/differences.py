@@ -2,7 +2,9 @@
 
 The interval of a difference is not the two intervals side by side: where both numbers are of the
 same images, an image that is easy for one is easy for the other, and only the images on which they
-disagree count. Like an estimate's, the interval has the images and the seeds in it.
+disagree count. Like an estimate's, the interval has the images and the seeds in it. Where all seeds
+are tested on the same images, these are taken by their means over the seeds, so that what a network
+does by chance to single images counts once.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from fer_utils.estimates import (
     Estimate,
     binomial_error,
     drawn_people,
+    on_one_part,
     shared_images,
     welch_satterthwaite,
 )
@@ -66,18 +69,21 @@ def of_estimates(before: Estimate, after: Estimate) -> Difference:
     return _difference(after.mean - before.mean, error, welch_satterthwaite(*errors))
 
 
-def of_scores(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Difference:
+def of_scores(
+    before: Sequence[np.ndarray], after: Sequence[np.ndarray], shared: float | None = None
+) -> Difference:
     """Between two scores of the same images, drawn one by one: who is on them is not known here.
 
     Args:
         before, after: a pair of arrays a seed; float or bool (N,), 0-1, what each image adds.
+        shared: of one seed's images, the share (0-1) that another's has; None where all seeds have
+            the same ones in the same order.
     """
     apart = [
         np.asarray(second, float) - np.asarray(first, float)
         for first, second in zip(before, after, strict=True)
     ]
-    means = [float(found.mean()) for found in apart]
-    return _over_seeds(means, _all_shared(max(_paired_error(found) for found in apart)))
+    return _over_seeds([float(found.mean()) for found in apart], _drawn_images(apart, shared))
 
 
 def of_runs(
@@ -97,27 +103,26 @@ def of_runs(
         RecordError: a run's probabilities are not beside its record.
     """
     pairs: dict[int, list[tuple[RunRecord, RunRecord]]] = {}
-    for first, second in zip(_in_order(before), _in_order(after), strict=True):
+    for first, second in zip(in_order(before), in_order(after), strict=True):
         same = (first.seed, first.parameters.get("fold"), first.split.sha256)
         if same != (second.seed, second.parameters.get("fold"), second.split.sha256):
             raise ValueError(f"{first.run} and {second.run} were not tested on the same images")
         pairs.setdefault(first.seed, []).append((first, second))
 
-    means, errors, people = [], [], []
+    apart, people = [], []
     for folds in pairs.values():
         right = [
             np.concatenate([_right(pair[which], folder) for pair in folds]).astype(float)
             for which in (0, 1)
         ]
-        means.append(float(np.mean(right[1] - right[0])))
-        errors.append(_paired_error(right[1] - right[0]))
+        apart.append(right[1] - right[0])
         if all(run.persons for pair in folds for run in pair):
             people.append(_gained(folds))
-    shared = shared_images([[first for first, _ in folds] for folds in pairs.values()])
-    drawn = Drawn.of_images(max(errors), len(pairs), shared)
+    tested = [[first for first, _ in folds] for folds in pairs.values()]
+    drawn = _drawn_images(apart, share_of_images(tested))
     if len(people) == len(pairs):
         drawn = max(drawn, drawn_people(people), key=lambda found: found.together)
-    return _over_seeds(means, drawn)
+    return _over_seeds([float(found.mean()) for found in apart], drawn)
 
 
 def of_values(values: Sequence[float]) -> Difference:
@@ -186,6 +191,31 @@ def _all_shared(error: float) -> Drawn:
     return Drawn(error, error)
 
 
+def share_of_images(pooled: Sequence[Sequence[RunRecord]]) -> float | None:
+    """What `of_scores` asks of the test parts of several seeds.
+
+    Args:
+        pooled: the folds of each seed.
+    """
+    return None if on_one_part(pooled) else shared_images(pooled)
+
+
+def _drawn_images(apart: Sequence[np.ndarray], shared: float | None) -> Drawn:
+    """Where images are drawn one by one.
+
+    Of images that are the same for every seed, the mean over the seeds counts: what one network
+    does to an image by chance, another does not.
+
+    Args:
+        apart: of each seed, what its images differ by (N,).
+        shared: as of `of_scores`.
+    """
+    errors = [_paired_error(found) for found in apart]
+    if shared is not None:
+        return Drawn.of_images(max(errors), len(apart), shared)
+    return Drawn(float(np.sqrt(np.mean(np.square(errors)))), _paired_error(np.mean(apart, axis=0)))
+
+
 def _gained(folds: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[np.ndarray, ...]:
     """Of one seed: people by their numbers, images of each, how many more are right after."""
     persons = [(first.persons, second.persons) for first, second in folds]
@@ -213,5 +243,6 @@ def _right(run: RunRecord, folder: Path) -> np.ndarray:
     return probabilities.argmax(axis=1) == labels
 
 
-def _in_order(runs: Sequence[RunRecord]) -> list[RunRecord]:
+def in_order(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """By seed and fold."""
     return sorted(runs, key=lambda run: (run.seed, run.parameters.get("fold") or 0))

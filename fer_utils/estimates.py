@@ -342,6 +342,19 @@ def binomial_error(share: float, number: int) -> float:
     return float(np.sqrt(adjusted * (1 - adjusted) / (number + 4)))
 
 
+def on_one_part(pooled: Sequence[Sequence[RunRecord]]) -> bool:
+    """Whether every seed has the same split, so the same images in the same order.
+
+    Args:
+        pooled: the folds of each seed.
+    """
+    splits = {
+        tuple(sorted((run.parameters.get("fold") or 0, run.split.sha256) for run in folds))
+        for folds in pooled
+    }
+    return len(splits) == 1
+
+
 def shared_images(pooled: Sequence[Sequence[RunRecord]], part: str = "test") -> float:
     """Of one seed's images of a part, the share (0-1) that another seed's part has, on average.
 
@@ -351,11 +364,7 @@ def shared_images(pooled: Sequence[Sequence[RunRecord]], part: str = "test") -> 
         pooled: the folds of each seed.
         part: such as "test".
     """
-    splits = {
-        tuple(sorted((run.parameters.get("fold") or 0, run.split.sha256) for run in folds))
-        for folds in pooled
-    }
-    if len(splits) == 1:
+    if on_one_part(pooled):
         return 1.0
     shares = [_images(folds, None, part) / folds[0].data.images for folds in pooled]
     return min(1.0, float(np.mean(shares)))

@@ -115,9 +115,10 @@ def which_accuracy(runs: Sequence[RunRecord], folder: Path = records.RESULTS) ->
     """From top-1 to element-wise accuracy of the same predictions."""
     steps = []
     for name, group in groups(runs):
-        top1, elements = [], []
+        of_seeds, top1, elements = [], [], []
         for seed in sorted({run.seed for run in group}):
-            folds = [records.read_probabilities(run, folder) for run in group if run.seed == seed]
+            of_seeds.append(differences.in_order([run for run in group if run.seed == seed]))
+            folds = [records.read_probabilities(run, folder) for run in of_seeds[-1]]
             top1.append(np.concatenate([p.argmax(axis=1) == labels for p, labels in folds]))
             elements.append(np.concatenate([_right_outputs(*fold) for fold in folds]))
         steps.append(
@@ -127,7 +128,7 @@ def which_accuracy(runs: Sequence[RunRecord], folder: Path = records.RESULTS) ->
                 "element-wise accuracy",
                 100 * float(np.mean([scores.mean() for scores in top1])),
                 100 * float(np.mean([scores.mean() for scores in elements])),
-                differences.of_scores(top1, elements),
+                differences.of_scores(top1, elements, differences.share_of_images(of_seeds)),
                 len(top1),
                 len(top1[0]),
             )

@@ -1,10 +1,12 @@
 """Differences are paired where the images are the same, and hold the truth as often as they say."""
 
+from functools import cache
 from math import hypot, inf, sqrt
 
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import expit
 from statsmodels.stats.contingency_tables import mcnemar
 
 from fer_utils.differences import comparable, of_estimates, of_part, of_runs, of_scores
@@ -54,7 +56,7 @@ def test_only_images_on_which_two_scores_disagree_count():
     found = of_scores([before], [after])
     gained, lost = 7 / 102, 3 / 102
     error = sqrt((gained + lost - (gained - lost) ** 2) / 102)
-    assert found.mean == pytest.approx(4)
+    assert (found.mean, found.df) == (pytest.approx(4), inf)
     assert found.standard_error == pytest.approx(100 * error)
     assert (found.low, found.high) == pytest.approx((4 - 100 * Z * error, 4 + 100 * Z * error))
 
@@ -73,14 +75,25 @@ def test_a_share_of_an_image_may_be_gained():
 
 
 def test_seeds_add_the_spread_of_their_differences():
-    before = [np.r_[np.ones(50), np.zeros(50)]] * 2
+    """What each image gains, over the seeds: 10 of 100 gain 1/2, 10 of them 1."""
+    before = [np.r_[np.ones(50), np.zeros(50)], np.r_[np.ones(50), np.zeros(50)]]
     after = [np.r_[np.ones(60), np.zeros(40)], np.r_[np.ones(70), np.zeros(30)]]
     found = of_scores(before, after)
-    one = of_scores(before[1:], after[1:])
     assert found.mean == pytest.approx(15)
-    assert found.standard_error == pytest.approx(hypot(5, one.standard_error))
-    assert one.df == inf
+    images = [100 * np.std([*[0] * 80, *[0.5] * 10, *[1] * 10, 1, -1]) / sqrt(102)]
+    seeds = [100 * np.std([*[0] * (100 - n), *[1] * n, 1, -1]) / sqrt(102) for n in (10, 20)]
+    anew = np.mean(np.square(seeds)) - images[0] ** 2  # of one seed's error, what the mean loses
+    assert found.standard_error == pytest.approx(sqrt(images[0] ** 2 + 5**2 - anew))
     assert found.df == pytest.approx(found.standard_error**4 / 5**4)  # one degree, of two seeds
+
+
+def test_other_images_in_each_seed_are_not_averaged_over_the_seeds():
+    """Row by row they would cancel: gains of the one are losses of the other."""
+    before, after = np.r_[np.ones(40), np.zeros(40)], np.r_[np.zeros(40), np.ones(40)]
+    same = of_scores([before, after], [after, before])
+    others = of_scores([before, after], [after, before], shared=0.2)
+    assert same.standard_error < others.standard_error
+    assert others.standard_error == pytest.approx(100 / sqrt(82) * sqrt((1 + 0.2) / 2))
 
 
 def test_a_paired_interval_holds_the_truth_as_often_as_it_says():
@@ -93,6 +106,31 @@ def test_a_paired_interval_holds_the_truth_as_often_as_it_says():
         found = of_scores([before], [after])
         held += found.low <= truth <= found.high
     assert 0.86 < held / 400 < 0.95
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_so_does_one_of_several_seeds_on_one_test_part(spread):
+    """What networks do to single images by chance is not counted twice: that held 99 of 100."""
+    rng = np.random.default_rng(1)
+
+    def right(logits):
+        """Of three networks, each with its own luck on the whole part and on every image."""
+        return [rng.random(500) < expit(logits + rng.normal(0, spread)) for _ in range(3)]
+
+    held = 0
+    for _ in range(400):
+        easy = rng.normal(0.4, 2, 500)
+        found = of_scores(right(easy), right(easy + rng.normal(0, 0.6, 500)))
+        held += found.low <= 100 * _gain() <= found.high
+    assert 0.86 < held / 400 < 0.97
+
+
+@cache
+def _gain():
+    """What wider logits cost on average, by quadrature; the networks' luck moves it little."""
+    z, weights = np.polynomial.hermite_e.hermegauss(60)
+    mean = [weights @ expit(0.4 + width * z) / weights.sum() for width in (2, hypot(2, 0.6))]
+    return mean[1] - mean[0]
 
 
 def _share_after():
@@ -153,6 +191,29 @@ def test_folds_of_a_seed_are_pooled_in_their_order(make_predictions, tmp_path):
     found = of_runs(before, after[::-1], tmp_path)
     assert found.mean == pytest.approx(25)
     assert found == of_scores([np.r_[right, wrong]], [np.ones(40)])
+
+
+def test_only_on_one_split_are_images_averaged_over_the_seeds(make_predictions, tmp_path):
+    before, after = np.r_[np.ones(40), np.zeros(40)], np.r_[np.zeros(40), np.ones(40)]
+
+    def apart(*splits):
+        """The same two seeds, on splits of these hashes."""
+
+        def runs(name, *scores):
+            made = [
+                make_predictions(f"{name}-{seed}", right, seed=seed)
+                for seed, right in enumerate(scores)
+            ]
+            return [
+                run.model_copy(update={"split": run.split.model_copy(update={"sha256": split})})
+                for run, split in zip(made, splits, strict=True)
+            ]
+
+        return of_runs(runs("a", before, after), runs("b", after, before), tmp_path)
+
+    one, two = apart("one", "one"), apart("one", "two")
+    assert one == of_scores([before, after], [after, before])
+    assert two.standard_error > 2 * one.standard_error
 
 
 def test_people_count_where_they_are_known(make_predictions, tmp_path):
