@@ -139,11 +139,11 @@ def estimate(
     part: str = "test",
     stale: Collection[str] = (),
 ) -> Estimate | None:
-    """Mean and 90 % interval of a figure over runs; None without runs.
+    """Mean and 90 % interval of a figure over runs; None without runs, or images to recall.
 
     Args:
         runs: records of the same quantity: several seeds, or several folds of each. A seed that
-            lacks a fold does not count.
+            lacks a fold does not count, nor, for a recall, one without images of the expression.
         metric: one of `METRICS`.
         unit: "percent" or "fraction".
         expression: whose recall.
@@ -159,7 +159,11 @@ def estimate(
     runs = whole(runs)
     if not runs:
         return None
-    pooled = _by_seed(runs)
+    pooled = [folds for folds in _by_seed(runs) if _images(folds, expression, part)]
+    if not pooled:
+        return None
+    seeds = {folds[0].seed for folds in pooled}
+    runs = [run for run in runs if run.seed in seeds]
     value = partial(_value, metric=metric, expression=expression, part=part)
     values = [value(folds) for folds in pooled]
     mean = float(np.mean(values))
@@ -329,7 +333,7 @@ def _value(folds: Sequence[RunRecord], metric: str, expression, part: str) -> fl
     matrix = _matrix(folds, part)
     if metric == "recall":
         row = _row(folds, expression)
-        return float(matrix[row, row] / max(matrix[row].sum(), 1))
+        return float(matrix[row, row] / matrix[row].sum())
     if metric == "elementwise_accuracy":
         parts = [run.metrics[part] for run in folds]
         return float(np.average([p[metric] for p in parts], weights=[p["n"] for p in parts]))

@@ -818,6 +818,19 @@ class RunNeeds(_Model):
     speed: tuple[Speed, ...] = Field((), description="the first that fits counts")
     slow_without: SlowWithout | None = None
 
+    @property
+    def conditions(self) -> tuple[dict[str, tuple[Any, ...]], ...]:
+        """What its rules ask of a run that they are about."""
+        slow = (self.slow_without,) if self.slow_without else ()
+        rules = (*self.first, *self.after, *self.prepare, *self.speed, *slow)
+        return tuple(rule.fits for rule in rules)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters of runs that its rules name, those that they set included."""
+        told = (*self.conditions, *(rule.run for rule in (*self.first, *self.after)))
+        return tuple(dict.fromkeys(name for names in told for name in names))
+
 
 class PublishedPaper(_Model):
     """What a paper printed, cell by cell, with the margins fixed before our runs."""
@@ -914,12 +927,10 @@ class PublishedPaper(_Model):
             yield from ((cell.id, fields) for fields in (cell.select, *cell.also.values()))
         for detail in self.open:
             yield from ((detail.id, fields) for fields in (detail.ours, *detail.other.values()))
-        needs = self.runs
-        slow = (needs.slow_without,) if needs.slow_without else ()
-        for rule in (*needs.first, *needs.after, *needs.prepare, *needs.speed, *slow):
-            for name, values in rule.fits.items():
+        for condition in self.runs.conditions:
+            for name, values in condition.items():
                 yield from (("runs", {name: value}) for value in values)
-        yield from (("runs", rule.run) for rule in (*needs.first, *needs.after))
+        yield from (("runs", rule.run) for rule in (*self.runs.first, *self.runs.after))
 
     @model_validator(mode="after")
     def _checks_can_read_their_cells(self) -> PublishedPaper:

@@ -313,6 +313,15 @@ def test_recall_is_of_an_expression_and_its_images(make_record):
         estimate([make_record()], "recall", "percent", expression="contempt")
 
 
+def test_a_seed_without_images_of_an_expression_says_nothing_of_its_recall(make_record):
+    """It used to count as one that recognises none."""
+    some, none = make_record("a-0", matrix=MATRIX), make_record("a-1", seed=1)
+    found = estimate([some, none], "recall", "percent", expression="happiness")
+    assert found == estimate([some], "recall", "percent", expression="happiness")
+    assert found.runs == ("a-0",)
+    assert estimate([none], "recall", "percent", expression="happiness") is None
+
+
 def test_the_bootstrap_finds_the_error_that_a_formula_gives(make_record):
     """Balanced accuracy: two independent recalls, each half of the mean."""
     found = estimate([make_record(matrix=[[300, 100], [50, 150]])], "balanced_accuracy", "fraction")

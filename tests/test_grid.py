@@ -182,7 +182,7 @@ def with_needs(monkeypatch, **needs):
     """The paper's published file with other needs of its runs."""
     runs = RunNeeds.model_validate(needs)
     published = load_published(PAPER).model_copy(update={"runs": runs})
-    for module in (grid.needs, grid.order):
+    for module in (grid, grid.needs, grid.order):
         monkeypatch.setattr(module, "load_published", lambda paper: published)
 
 
@@ -190,6 +190,31 @@ def test_runs_that_would_start_from_themselves_are_named(monkeypatch):
     with_needs(monkeypatch, first=[{"for": {"dataset": ["jaffe"]}, "run": {"dataset": "jaffe"}}])
     told = f"{PAPER}, runs: by first and after jaffe-.* starts from itself"
     with pytest.raises(grid.GridError, match=told):
+        plan()
+
+
+@pytest.mark.parametrize("kind", ["first", "after", "prepare", "speed", "slow_without"])
+def test_a_rule_about_a_parameter_that_no_run_has_is_refused(monkeypatch, kind):
+    """It would be about no run, ever, without a word."""
+    rule = {"for": {"datset": ["jaffe"]}}
+    rule |= {
+        "first": {"run": {"dataset": "fer2013"}},
+        "after": {"run": {"dataset": "fer2013"}},
+        "prepare": {"call": "fer_utils.metrics:score"},
+        "speed": {"seconds": 1},
+        "slow_without": {"format": "bfloat16", "times": 2},
+    }[kind]
+    with_needs(monkeypatch, **{kind: rule if kind == "slow_without" else [rule]})
+    told = f"{PAPER}, runs: its chapter has no parameter 'datset'; did you mean 'dataset'?"
+    with pytest.raises(grid.GridError, match=re.escape(told)):
+        plan()
+
+
+@pytest.mark.parametrize("kind", ["first", "after"])
+def test_a_parameter_that_no_run_has_cannot_be_set_for_those_before_it(monkeypatch, kind):
+    rule = {"for": {"dataset": ["jaffe"]}, "run": {"dataset": "fer2013", "epoch": 20}}
+    with_needs(monkeypatch, **{kind: [rule]})
+    with pytest.raises(grid.GridError, match="no parameter 'epoch'; did you mean 'epochs'"):
         plan()
 
 

@@ -87,7 +87,10 @@ def plan(
         tables = {found.id for name in names for found in load_published(name).tables}
         raise GridError(f"TABLE={table}: one of {', '.join(sorted(tables))}, a cell's id or open")
     for request in requests:
-        refuse_unknown(request, read_chapter(request.paper))
+        where = f"{request.paper}, {request.answers[0]}"
+        refuse_unknown(request.fields, where, read_chapter(request.paper))
+    for name in names:
+        refuse_unknown(load_published(name).runs.parameters, f"{name}, runs", read_chapter(name))
     if recorded is None:
         recorded = [run for name in names for run in recorded_runs(name)]
     there = Records(recorded)

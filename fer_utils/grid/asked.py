@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,17 +58,23 @@ def requests_of(paper: PublishedPaper, table: str | None) -> list[Request]:
     return found
 
 
-def refuse_unknown(request: Request, chapter: Chapter) -> None:
-    """No record could ever answer a request for a parameter that its chapter does not have.
+def refuse_unknown(names: Iterable[str], where: str, chapter: Chapter) -> None:
+    """No run could ever have a parameter that its chapter does not have.
+
+    Args:
+        names: of parameters.
+        where: the paper, and what of its published file names them.
+        chapter: the paper's.
 
     Raises:
-        GridError: which parameter, and what asks for it.
+        GridError: which parameter, and where it is named.
     """
     known = {"protocol", *chapter.parameters, *records.APART}
-    for name in request.fields.keys() - known:
-        told = f"{request.paper}, {request.answers[0]}: its chapter has no parameter {name!r}"
-        near = difflib.get_close_matches(name, known, n=1)
-        raise GridError(told + (f"; did you mean {near[0]!r}?" if near else ""))
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise GridError(f"{where}: its chapter has no parameter {name!r}{meant}")
 
 
 def merged(requests: list[Request]) -> list[Request]:
