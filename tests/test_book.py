@@ -253,3 +253,14 @@ def test_the_front_page_shows_every_headline_result_without_scrolling_in_a_box(b
     )
     tab.close()
     assert 900 < whole <= shown + 1
+
+
+def test_on_a_phone_the_headline_results_show_all_their_columns(browser, address):
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto(f"{address}/intro.html")
+    within, wide = tab.evaluate(
+        """(table => [table.parentElement.clientWidth, table.scrollWidth])(
+        document.querySelector('table.headlines'))"""
+    )
+    tab.close()
+    assert wide <= within + 1
