@@ -380,6 +380,8 @@ def _recalls(claim: BetterRecognised, runs: Sequence[RunRecord]) -> tuple[Verdic
         expression: estimate(runs, "recall", "percent", expression=expression)
         for expression in (*claim.better, *claim.worse)
     }
+    if unseen := [expression for expression, ours in recall.items() if ours is None]:
+        return "inconclusive", f"No test image of ours shows {unseen[0]}."
     found = [
         _Minus(differences.of_estimates(recall[worse], recall[better]), f"{better} minus {worse}")
         for better in claim.better

@@ -379,6 +379,15 @@ def test_what_is_confused_is_set_against_what_else_is_taken_for_it(
     assert re.search(told, found.sentence), found.sentence
 
 
+def test_what_no_test_image_shows_is_not_recognised_worse(judged, make_record, tmp_path):
+    claim = {"id": "sad", "says": "Happiness rather than anger", "kind": "better recognised"}
+    claim |= {"result": "new", "better": ["happiness"], "worse": ["anger"]}
+    made = make_record("new-0", matrix=[[0, 0], [40, 160]], dataset="fer2013", model="new")
+    records.write(made, None, None, tmp_path)
+    (found,) = judged(paper(claim))
+    assert (found.outcome, found.sentence) == ("inconclusive", "No test image of ours shows anger.")
+
+
 def test_people_widen_the_interval_of_a_recall_as_they_do_that_of_the_accuracy(
     judged, make_record, tmp_path
 ):
