@@ -42,6 +42,7 @@ from fer_utils.manifests import (
 from fer_utils.records import RESULTS, RunRecord
 
 Printed = Literal["fits", "does not fit", "cannot tell"]
+STALE = "The code or the data of a run have changed since; run it again."
 ENOUGH_ERRORS = 5  # to expect, for fewer of them to mean anything
 BY_CLAIM = ("counts", "improvement", "text and tables")  # the audit's checks that a claim asks for
 
@@ -160,7 +161,7 @@ def _untold(tested: Sequence[Comparison]) -> tuple[Verdict, str] | None:
             listed = f"{some} of the {len(tested)} results"
         return "not attempted", f"No full run is recorded of {listed}."
     if any(found.ours.stale for found in tested):
-        return "stale", "The code or the data of a run have changed since; run it again."
+        return "stale", STALE
     return None
 
 
@@ -228,13 +229,12 @@ def _minus(
     """One number less another, on the same test images where both were tested on them.
 
     Args:
-        before, after: in the unit of the results.
-        results: whose numbers they are.
+        before, after: each in the unit of its result.
+        results: whose numbers they are: of `after`, and of `before` where it is another's.
         what: was taken, in words.
         stored: whether the runs' stored predictions are those that both numbers are of.
     """
-    scale = 100 if results[0].cell.unit == "fraction" else 1
-    of_means = _scaled(differences.of_estimates(before, after), scale)
+    of_means = differences.of_estimates(_percent(before, results[-1]), _percent(after, results[0]))
     stored = stored and all(map(_top1, results))
     pairs = _pairs(known.of(before), known.of(after)) if stored else None
     if not pairs:
@@ -291,9 +291,17 @@ def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def _scaled(found: Difference, scale: float) -> Difference:
+def _percent(found: Estimate, result: Comparison) -> Estimate:
+    """An estimate in percent that is in the unit of a result."""
+    if result.cell.unit != "fraction":
+        return found
     ends = ("mean", "low", "high", "standard_error")
-    return replace(found, **{end: scale * getattr(found, end) for end in ends})
+    return replace(
+        found,
+        **{end: 100 * getattr(found, end) for end in ends},
+        values=tuple(100 * value for value in found.values),
+        drawn=found.drawn.times(100),
+    )
 
 
 def _top1(found: Comparison) -> bool:
@@ -366,7 +374,7 @@ def _by_protocol(
     """The verdict on the runs of a result; what those of other protocols give is told alone."""
     verdict, sentence = judged(known.of(result.ours))
     for label, fields in result.cell.also.items():
-        if _differ(result, fields) == {"protocol"} and label in result.also:
+        if _differ(result, fields) == {"protocol"} and _known(result.also.get(label)):
             told = judged(known.of(result.also[label]))[1]
             sentence += f" {_capital(label)}: {told[0].lower()}{told[1:]}"
     return verdict, sentence
@@ -473,6 +481,8 @@ def _balance(claim: Balance, result: Comparison, known: Known) -> tuple[Verdict,
     runs, twins = known.of(result.ours), known.of(other)
     if not runs or not twins:
         return "not attempted", f"No run is recorded {claim.against}."
+    if other.stale:
+        return "stale", STALE
     ours, theirs = runs[0].model, twins[0].model
     products = theirs.multiply_accumulates / ours.multiply_accumulates
     weights = theirs.parameters / ours.parameters

@@ -120,7 +120,8 @@ def of_runs(
             people.append(_gained(folds))
     tested = [[first for first, _ in folds] for folds in pairs.values()]
     drawn = _drawn_images(apart, share_of_images(tested))
-    if len(people) == len(pairs):
+    several = all(len(set(numbers)) > 1 for numbers, *_ in people)
+    if several and len(people) == len(pairs):
         drawn = max(drawn, drawn_people(people), key=lambda found: found.together)
     return _over_seeds([float(found.mean()) for found in apart], drawn)
 

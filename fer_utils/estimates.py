@@ -231,8 +231,8 @@ def errors_expected(
         runs, expression, others: as of `errors_taken_for`.
 
     Returns:
-        In percent; one value for each seed that has errors on the expression. None without runs or
-        such errors, or where a run mistakes nothing else.
+        In percent; one value for each seed that has errors on the expression and on others. None
+        without such a seed.
 
     Raises:
         ValueError: an expression that a run does not have.
@@ -243,12 +243,13 @@ def errors_expected(
         row, matrix = _row(folds, expression), _matrix(folds, "test")
         if matrix[row].sum() == matrix[row, row]:
             continue
-        pooled.append(folds)
         elsewhere = np.delete(np.delete(matrix, row, axis=0), row, axis=1)
         wrong = elsewhere.sum(axis=0) - np.diag(elsewhere)
         if not wrong.any():
-            return None
-        rates = np.insert(wrong / (elsewhere.sum() - elsewhere.sum(axis=1)), row, 0.0)
+            continue
+        images = np.delete(matrix.sum(axis=1), row)
+        rates = np.insert(wrong / np.maximum(images.sum() - images, 1), row, 0.0)
+        pooled.append(folds)
         shares.append(float(sum(rates[_row(folds, other)] for other in others) / rates.sum()))
         numbers.append(int(wrong.sum()))
     if not shares:
@@ -290,7 +291,8 @@ def _drawn(
     """
     shared = shared_images(pooled, part)
     images = Drawn.of_images(one, len(pooled), shared)
-    if not part.startswith("test") or not all(run.persons for folds in pooled for run in folds):
+    known = all(run.persons for folds in pooled for run in folds)
+    if not part.startswith("test") or not known or not all(map(_several_people, pooled)):
         return images, None
     accuracies = [_value(folds, "accuracy", None, "test") for folds in pooled]
     number = min(_images(folds, None, "test") for folds in pooled)
@@ -372,6 +374,11 @@ def shared_images(pooled: Sequence[Sequence[RunRecord]], part: str = "test") -> 
         return 1.0
     shares = [_images(folds, None, part) / folds[0].data.images for folds in pooled]
     return min(1.0, float(np.mean(shares)))
+
+
+def _several_people(folds: Sequence[RunRecord]) -> bool:
+    """Whether a seed's images show two people or more: one alone tells nothing of another."""
+    return len({number for run in folds for number in run.persons["numbers"]}) > 1
 
 
 def _of_persons(folds: Sequence[RunRecord]) -> tuple[np.ndarray, ...]:

@@ -164,6 +164,8 @@ def what_chose_the_epoch(runs: Sequence[RunRecord], folder: Path = records.RESUL
     steps = []
     for name, group in groups(comparison.select(runs, {"contrast": CHOSEN_ON_TEST}, records.KEPT)):
         pairs = [(twin, wrong) for wrong in group if (twin := _twin(wrong, runs))]
+        complete = whole([twin for twin, _ in pairs])
+        pairs = [pair for pair in pairs if pair[0] in complete]
         if pairs:
             right, wrong = ([pair[which] for pair in pairs] for which in (0, 1))
             found = differences.of_runs(right, wrong, folder)
@@ -189,6 +191,7 @@ def _twin(wrong: RunRecord, runs: Sequence[RunRecord]) -> RunRecord | None:
 def by_person(runs: Sequence[RunRecord], paper: str) -> list[Step]:
     """From a split by image to one that keeps people apart, for a paper's headline cells."""
     published = load_published(paper)
+    runs = [run for run in runs if run.paper == paper]
     steps = []
     for cell in published.cells:
         apart = cell.also.get("subjects kept apart")
@@ -368,15 +371,19 @@ def towards_a_printed_number(
     wrong = comparison.select(runs, {**fields, "contrast": BEFORE_SPLIT}, records.KEPT)
     if not honest:
         return []
-    first = accuracy(honest)
-    (element_wise,) = which_accuracy(honest, folder)
+    first, counted_otherwise = accuracy(honest), which_accuracy(honest, folder)
+    if len(counted_otherwise) > 1:
+        names = ", ".join(run.run for run in honest)
+        raise ValueError(f"runs that differ in more than their seed: {names}")
+    if not first:
+        return []
     steps = [
         ("top-1 on the private test part", first, None),
         ("top-1 on the validation part, which chose the epoch", accuracy(honest, part="val")),
         (
             "element-wise on the private test part",
             accuracy(honest, "elementwise_accuracy"),
-            element_wise.difference,
+            counted_otherwise[0].difference,
         ),
     ]
     if all("train" in run.metrics for run in honest):

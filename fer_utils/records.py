@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -158,6 +159,8 @@ class RunRecord(_Part):
             raise ValueError("persons: other images or right ones than metrics.test")
         if not all(0 <= some <= every for some, every in zip(right, images, strict=True)):
             raise ValueError("persons: more right than there are images")
+        if 0 in images:
+            raise ValueError("persons: one without images")
         return self
 
     @model_validator(mode="after")
@@ -425,12 +428,16 @@ def same_numbers(first: RunRecord, second: RunRecord) -> bool:
 def latest(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Each run once: of those repeated with other code, data or split, the one made last.
 
-    A record of the future was made under a wrong clock; every other one counts as later.
+    Which record of the same name a run started from makes no other run of it: that one was
+    repeated, too. A record of the future was made under a wrong clock; every other one counts as
+    later.
     """
     today = now()
     asked: dict[str, list[RunRecord]] = {}
     for run in runs:
-        asked.setdefault(json.dumps(_asked_for(run), sort_keys=True), []).append(run)
+        parameters = {key: _unhashed(value) for key, value in run.parameters.items()}
+        key = [run.paper, run.profile, parameters, run.seed]
+        asked.setdefault(json.dumps(key, sort_keys=True), []).append(run)
     kept = {
         max(group, key=lambda run: (run.created <= today, run.created)).run
         for group in asked.values()
@@ -442,13 +449,17 @@ def repeated(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Runs of the same parameters, data and split, oldest first: one or several a group."""
     groups: dict[str, list[RunRecord]] = {}
     for run in sorted(runs, key=lambda run: run.created):
-        key = [*_asked_for(run), run.data.sha256, run.split.sha256]
+        key = [run.paper, run.profile, run.parameters, run.seed]
+        key += [run.data.sha256, run.split.sha256]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
     return list(groups.values())
 
 
-def _asked_for(run: RunRecord) -> list[Any]:
-    return [run.paper, run.profile, run.parameters, run.seed]
+def _unhashed(value: Any) -> Any:
+    """A parameter, names of records without the hash at their end."""
+    if isinstance(value, list):
+        return [_unhashed(one) for one in value]
+    return re.sub(r"-[0-9a-f]{8}$", "", value) if isinstance(value, str) else value
 
 
 def finish(record: RunRecord, path: Path, output_dir: str | Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_papers import BEST, GAIN, SUM, cell, paper
+from made_papers import BEST, CITED, GAIN, SUM, cell, paper
 
 from fer_utils import (
     comparison,
@@ -460,6 +460,31 @@ def test_later_epochs_are_set_against_earlier_ones_in_each_run(
     (found,) = judged(paper(claim | {"later": [7, 8]}))
     assert found.outcome == "not comparable"
     assert found.sentence == "A run of ours ended before epoch 8."
+
+
+def test_numbers_in_other_units_are_compared_in_percent(judged):
+    """50 % of ours is below 0.9, printed as a fraction, and below 0.9 of ours."""
+    frac = cell("frac", 0.9, **CITED) | {"unit": "fraction"}
+    claim = BEST | {"others": ["frac"]}
+    (found,) = judged(paper(claim, more=(frac,)), new=200)
+    assert found.outcome == "not reproduced"
+    assert "-40.00 points" in found.sentence
+    frac |= {"kind": "own", "margin": 0.02, "margin_reason": "made"}
+    frac |= {"select": {"dataset": "fer2013", "model": "frac"}}
+    (found,) = judged(paper(claim, more=(frac,)), new=200, frac=360)
+    assert found.outcome == "not reproduced"
+    assert "-40.00 points" in found.sentence
+
+
+def test_a_balance_with_a_twin_of_other_code_waits_for_new_runs(trained, tmp_path):
+    train, judge_claims = trained
+    train("new", np.ones(40))
+    train("full", np.ones(40), stale=True)
+    claim = {"id": "balance", "says": "Fast and accurate", "kind": "balance", "result": "new"}
+    claim |= {"against": "with more of it"}
+    also = {"with more of it": {"dataset": "fer2013", "model": "full"}}
+    (found,) = judge_claims(paper(claim, also=also))
+    assert (found.outcome, "run it again" in found.sentence) == ("stale", True)
 
 
 @pytest.mark.parametrize(

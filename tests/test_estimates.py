@@ -11,6 +11,7 @@ from fer_utils.estimates import (
     Drawn,
     binomial_error,
     drawn_people,
+    errors_expected,
     errors_taken_for,
     estimate,
     person_error,
@@ -195,6 +196,44 @@ def test_people_enlarge_the_error_of_every_figure_as_that_of_the_accuracy(make_r
     before, after = (errors_taken_for([run], "anger", ["happiness"]) for run in (alone, known))
     assert after.standard_error > 2 * before.standard_error
     assert estimate([known], "accuracy", "fraction", part="val").persons is None
+
+
+def test_one_person_tells_nothing_of_another(make_record):
+    alone = {"numbers": [3], "images": [40], "correct": [30]}
+    found = estimate([make_record(n=40, correct=30, persons=alone)], "accuracy", "fraction")
+    assert found == estimate([make_record(n=40, correct=30)], "accuracy", "fraction")
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def expected(make_record, *matrices):
+    """Of errors on anger, the share to expect at disgust; a seed a matrix."""
+    runs = [
+        make_record(f"a-{seed}", seed=seed, matrix=matrix, classes=("anger", "disgust", "fear"))
+        for seed, matrix in enumerate(matrices)
+    ]
+    return errors_expected(runs, "anger", ["disgust"])
+
+
+def test_errors_are_expected_where_images_of_others_are_taken_for_them(make_record):
+    """30 of 200 images of fear are taken for disgust, 10 of 100 of disgust for fear."""
+    matrix = [[80, 10, 10], [20, 70, 10], [50, 30, 120]]
+    found = expected(make_record, matrix)
+    assert found.mean == pytest.approx(100 * 0.15 / (0.15 + 0.10))
+    assert found.n_test == 40
+
+
+def test_a_seed_without_other_errors_tells_nothing_of_what_to_expect(make_record):
+    some, none = [[80, 10, 10], [20, 70, 10], [50, 30, 120]], [[80, 10, 10], [0, 9, 0], [0, 0, 9]]
+    assert expected(make_record, some, none).values == expected(make_record, some).values
+    assert expected(make_record, none) is None
+
+
+def test_an_expression_that_is_taken_for_anger_alone_is_expected_for_nothing(make_record):
+    """All images of fear are called anger: they count among those that disgust might have got."""
+    found = expected(make_record, [[80, 100, 20], [20, 160, 20], [200, 0, 0]])
+    assert found.mean == 0
 
 
 # ---- each seed its own test part -----------------------------------------------------------------

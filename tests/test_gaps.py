@@ -87,6 +87,29 @@ def test_an_epoch_chosen_on_the_test_part_is_held_against_its_twin(make_predicti
     assert gaps.what_chose_the_epoch([wrong, other], tmp_path) == []
 
 
+def test_only_seeds_whose_twins_have_every_fold_are_held_against_them(
+    make_predictions, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fer_utils.estimates.number_of_folds", lambda protocol, dataset: 2)
+    wrong_way = {"contrast": gaps.CHOSEN_ON_TEST}
+
+    def runs(name, right, folds, **fields):
+        return [
+            make_predictions(
+                f"{name}-{seed}-{fold}", np.arange(10) < right, seed=seed, fold=fold, **fields
+            )
+            for seed, fold in folds
+        ]
+
+    wrong = runs("w", 7, [(0, 0), (0, 1), (1, 0), (1, 1)], **wrong_way)
+    (step,) = gaps.what_chose_the_epoch(
+        [*wrong, *runs("a", 5, [(0, 0), (0, 1)]), *runs("b", 1, [(1, 0)])], tmp_path
+    )
+    assert (step.before, step.after, step.seeds) == (50, 70, 1)
+    assert step.difference.mean == pytest.approx(20)
+    assert gaps.what_chose_the_epoch([*wrong, *runs("c", 1, [(1, 0)])], tmp_path) == []
+
+
 def test_a_rule_about_votes_is_held_against_all_test_images(make_record):
     run = make_record("a-seed0", correct=60, n=100, paper="wang2023")
     run = with_parts(run, test_any=(60, 100), test_majority=(56, 80))
@@ -125,6 +148,15 @@ def test_liberties_start_from_the_honest_number(make_predictions, tmp_path):
     assert balanced[2].mean == pytest.approx(40)
 
 
+def test_liberties_start_from_runs_that_differ_in_their_seed_alone(make_predictions, tmp_path):
+    runs = [
+        make_predictions(f"a{epochs}-seed0", np.ones(10), balancing="train", epochs=epochs)
+        for epochs in (2, 3)
+    ]
+    with pytest.raises(ValueError, match="differ in more than their seed: a2-seed0, a3-seed0"):
+        gaps.towards_a_printed_number(runs, {}, tmp_path)
+
+
 def test_people_kept_apart_are_held_against_a_split_by_image(make_record, monkeypatch):
     monkeypatch.setattr("fer_utils.estimates.number_of_folds", lambda protocol, dataset: 1)
     fields = {"dataset": "fer2013", "model": "new"}
@@ -141,7 +173,8 @@ def test_people_kept_apart_are_held_against_a_split_by_image(make_record, monkey
     by_person = make_record("person-seed0", correct=30, n=50, protocol="subject_kfold", **fields)
     assert gaps.by_person([by_image], "yengikand2023") == []
     assert gaps.by_person([by_person], "yengikand2023") == []
-    (step,) = gaps.by_person([by_image, by_person], "yengikand2023")
+    another = make_record("other", correct=1, paper="wang2023", protocol="stratified", **fields)
+    (step,) = gaps.by_person([another, by_image, by_person], "yengikand2023")
     assert (step.what, step.runs) == ("subjects kept apart", "image")
     assert (step.before, step.after) == (pytest.approx(80), pytest.approx(60))
     assert (step.seeds, step.images) == (1, 50)

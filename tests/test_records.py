@@ -310,6 +310,10 @@ def scores(**changes):
         (lambda told: told["persons"].update(numbers=[4, 4]), "persons: not a number, images and"),
         (lambda told: told["persons"].update(correct=[21, 9]), "persons: more right than there"),
         (lambda told: told["persons"].update(correct=[30]), "persons: not a number, images and"),
+        (
+            lambda told: told["persons"].update(images=[40, 0], correct=[30, 0]),
+            "persons: one without images",
+        ),
     ],
 )
 def test_a_record_whose_figures_cannot_be_is_refused_and_says_which(
@@ -455,6 +459,23 @@ def test_a_repeated_run_counts_once_as_it_was_made_last(make_record):
     split = again.split.model_copy(update={"sha256": "d" * 64})
     moved = again.model_copy(update={"run": "e", "split": split, "created": "2026-01-03"})
     assert [run.run for run in records.latest([again, moved, other])] == ["e", "c"]
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ({"pretraining": "fer-seed0-00000001"}, {"pretraining": "fer-seed0-00000002"}),
+        ({"members": ["a-00000001", "b-00000001"]}, {"members": ["a-00000002", "b-00000003"]}),
+    ],
+)
+def test_a_run_from_weights_that_were_made_again_is_a_repeated_one(make_record, first, again):
+    """Its record names theirs, with their hashes: both counted, or the earlier one stayed stale."""
+    one = make_record("a", **first).model_copy(update={"created": "2026-01-01T00:00:00+00:00"})
+    two = make_record("b", **again).model_copy(update={"created": "2026-01-02T00:00:00+00:00"})
+    assert [run.run for run in records.latest([one, two])] == ["b"]
+    other = make_record("c", pretraining="none")
+    assert [run.run for run in records.latest([two, other])] == ["b", "c"]
+    assert len(records.repeated([one, two])) == 2, "other weights may give other numbers"
 
 
 def test_a_record_made_under_a_clock_that_was_ahead_is_not_the_latest(make_record):
