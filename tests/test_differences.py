@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.special import expit
 from statsmodels.stats.contingency_tables import mcnemar
 
-from fer_utils.differences import comparable, of_estimates, of_part, of_runs, of_scores
+from fer_utils.differences import comparable, of_estimates, of_part, of_runs, of_scores, of_values
 from fer_utils.estimates import Drawn, Estimate, estimate
 
 Z = stats.norm.ppf(0.95)
@@ -159,6 +159,13 @@ def test_one_image_may_be_left_out():
 def test_something_is_left_out_and_something_kept(kept):
     with pytest.raises(ValueError, match="some have to be left out"):
         of_part([(59, 100)], [kept])
+
+
+def test_differences_of_runs_by_themselves_have_the_interval_of_their_mean():
+    found = of_values([1.0, 2.0, 3.0])
+    half = stats.t(2).ppf(0.95) / sqrt(3)
+    assert (found.mean, found.df) == (2, 2)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half))
 
 
 # ---- two ways to train -------------------------------------------------------------------------
