@@ -68,8 +68,11 @@ test-slurm: setup
 test-kubernetes: setup
 	@$(BIN)/python workflow/test_kubernetes.py
 
+# A kernel starts in notebooks/, where a folder that is named from here is not.
 lab: setup
-	@$(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) notebooks
+	@if [ -d "$${FER_DATA:-data}" ]; then \
+	  export FER_DATA="$$(realpath -s -- "$${FER_DATA:-data}")"; fi; \
+	  exec $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) notebooks
 
 setup:
 	@for python in $(PYTHON); do \

@@ -39,7 +39,7 @@ class Printed(NamedTuple):
     @property
     def bounds(self) -> tuple[float, float]:
         """The shares that print so, rounded or cut off."""
-        return (self.digits - 0.5) / self.scale, (self.digits + 1) / self.scale
+        return max(self.digits - 0.5, 0) / self.scale, (self.digits + 1) / self.scale
 
     def __str__(self) -> str:
         return f"{100 * self.value:.{max(len(str(self.scale)) - 3, 0)}f}"

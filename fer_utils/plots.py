@@ -299,9 +299,10 @@ def against_paper(comparisons: Sequence[Comparison]) -> Figure | Markdown:
         return note("No full run is recorded.")
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.5 * len(lines)), layout="constrained")
     for y, (_, ours, cell, scale, colour) in enumerate(lines):
-        if cell is not None:
+        if cell is not None and cell.margin is not None:
             edges = [scale * (cell.value - cell.margin), scale * (cell.value + cell.margin)]
             axis.fill_betweenx([y - 0.35, y + 0.35], *edges, color=GREY, alpha=0.25, linewidth=0)
+        if cell is not None and cell.value is not None:
             axis.plot([scale * cell.value] * 2, [y - 0.35, y + 0.35], color="#24292f", linewidth=2)
         if ours is None:
             continue

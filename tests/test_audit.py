@@ -427,6 +427,119 @@ def test_a_chance_fit_is_not_called_proof():
     assert found.means.startswith("On no excluded set")
 
 
+@pytest.mark.parametrize("right", [1503, 1600, 2388])
+def test_one_cut_off_figure_that_a_set_fits_is_no_finding(right):
+    """It was called of other images, for certain."""
+    printed = f"{int(1e4 * right / 3589) / 100:.2f}"
+    (outcome,) = audit.outcomes(small(cell("m", float(printed), printed, "accuracy")))
+    assert isinstance(outcome, Passed)
+
+
+@pytest.mark.parametrize("printed", ["93.123456", "93.1234567", "93.12345678901234"])
+def test_numbers_of_many_digits_are_tried_on_sets_of_a_size_that_there_is(printed):
+    other = cell("n", 91.876543, "91.876543", "accuracy")
+    (found,) = audit.audit(small(cell("m", float(printed), printed, "accuracy"), other))
+    assert found.kind == "granularity"
+
+
+@pytest.mark.parametrize("right", [2388, 2389, 2390])
+def test_a_fraction_as_a_program_prints_it_is_a_count(right):
+    """With 16 decimals its products passed 64 bits, and no number was a count."""
+    value = right / 3589
+    (outcome,) = audit.outcomes(
+        small(cell("m", value, repr(value), "accuracy") | {"unit": "fraction"})
+    )
+    assert isinstance(outcome, Passed)
+
+
+@pytest.mark.parametrize("name", ["ck48", "jaffe"])
+def test_a_split_of_a_set_without_official_parts_is_not_held_against_all_of_it(name):
+    manifest = load_manifest(name)
+    (whole,) = manifest.splits.values()
+    names = [c for c in manifest.class_names if whole.classes.get(c)]
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(
+        [whole.classes[c] for c in names], whole.count // 5
+    )
+    right = (drawn * np.linspace(0.5, 0.9, len(names))).astype(int)
+    fields = {"dataset": name, "select": {"model": "m"}}
+    cells = [percent(c, right[k] / drawn[k], "recall", expression=c) for k, c in enumerate(names)]
+    cells.append(percent("m", right.sum() / drawn.sum(), "accuracy"))
+    matrix = np.diag(right) + np.roll(np.diag(drawn - right), 1, axis=1)
+    printed = {"id": "all", "dataset": name, "expressions": names, "unit": "count"}
+    printed |= {"rows": matrix.astype(str).tolist(), "accuracy": "m"}
+    paper = small(*(c | fields for c in cells), matrices=[printed])
+    found = {type(o): o for o in audit.outcomes(paper) if o.kind != "granularity"}
+    assert set(found) == {Passed}
+
+
+def test_expressions_are_counted_as_far_as_a_set_shows_them():
+    """CK+ has seven besides neutral, which no labelled image of it shows."""
+    fields = {"dataset": "ckplus", "select": {"model": "m"}}
+    rate = percent("rate", 5 / 7, "detection_rate") | fields
+    said = cell("said", 5, "five", "expressions_detected") | fields | {"unit": "count"}
+    assert audit.audit(small(rate, said)) == []
+    names = load_manifest("ckplus").class_names
+    for shown in (names, [c for c in names if c != "neutral"]):
+        recalls = [percent(c, 0.5, "recall", expression=c) | fields for c in shown]
+        accuracy = percent("m", 0.5, "accuracy") | fields
+        kinds = {outcome.kind for outcome in audit.outcomes(small(*recalls, accuracy))}
+        assert "accuracy by class" in kinds
+
+
+@pytest.mark.parametrize("better", ["69.02", "60.02"])
+def test_a_better_result_below_the_other_is_found_however_far(better):
+    raw = clean_paper()
+    claim(raw, "better")["points"] = None
+    reprint(raw, "base-accuracy", "70.02")
+    for name in ("best-accuracy", "again"):
+        reprint(raw, name, better)
+    found = [f for f in audit.audit(read(raw)) if f.kind == "improvement"]
+    assert [f.result for f in found] == [f"{better} % is printed for it, 70.02 % for the other."]
+    assert found[0].confidence == "certain"
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_one_result_in_several_places_is_compared_with_each(first):
+    """65 fits 65.4 and 64.6; these do not fit each other."""
+    printed = np.roll(["65", "65.4", "64.6"], first)
+    fields = {"select": {"model": "m"}}
+    cells = [cell(f"m{k}", float(p), p, "accuracy") | fields for k, p in enumerate(printed)]
+    assert "text and tables" in {found.kind for found in audit.audit(small(*cells))}
+
+
+@pytest.mark.parametrize(("row", "fits"), [("97 2 2 0 0 0 0", True), ("97 3 3 0 0 0 0", False)])
+def test_a_share_of_zero_cannot_have_been_less(row, fits):
+    rows = [["0"] * 7 for _ in NAMES]
+    for k in range(7):
+        rows[k][k] = "100"
+    rows[0] = row.split()
+    printed = {"id": "all", "dataset": "fer2013", "expressions": NAMES}
+    printed |= {"unit": "percent", "rows": rows}
+    found = audit.audit(small(cell("m", 70.0, "70", "accuracy"), matrices=[printed]))
+    assert ("confusion matrix" not in {one.kind for one in found}) == fits
+
+
+def test_large_numbers_are_told_with_all_their_digits():
+    count = {"unit": "count", "kind": "own"}
+    cells = [
+        cell(name, value, str(value), "images") | count
+        for name, value in (("a", 1234567), ("b", 1000000), ("all", 2234568))
+    ]
+    total = {"id": "sum", "says": "All", "kind": "total", "parts": ["a", "b"], "total": "all"}
+    (found,) = audit.audit(small(*cells, claims=[total]))
+    assert found.result == "They add up to 2,234,567: a difference of -1."
+
+
+def test_an_accuracy_that_is_too_low_for_its_recall_is_told_the_least():
+    raw = clean_paper()
+    for name, printed in (("best-recall", "80.00"), ("best-precision", "80.00")):
+        reprint(raw, name, printed)
+    for name in ("best-accuracy", "again"):
+        reprint(raw, name, "20.00")
+    found = [f for f in audit.audit(read(raw)) if f.kind == "accuracy, recall, precision"]
+    assert "leaves at least" in words(found[0])
+
+
 def test_the_named_part_is_what_counts():
     """Measured on PublicTest, a table fits if it says so and is found out if it does not."""
     raw = clean_paper()

@@ -259,6 +259,18 @@ def test_a_page_that_tells_of_planned_runs_is_made_again_when_a_chapter_changes(
         assert ["executed" in done.stdout for done in told] == expected, told
 
 
+def test_a_folder_above_the_project_leaves_nothing_out(tool, monkeypatch, tmp_path):
+    """A project below a folder with a paper's name, as of a branch, was never built again."""
+    build_book, root = tool("build_book"), tmp_path / "one2020" / "project"
+    root.mkdir(parents=True)
+    monkeypatch.setattr(build_book, "ROOT", root)
+    found = set()
+    for text in ("as it was", "changed"):
+        (root / "module.py").write_text(text)
+        found.add(build_book.fingerprint(root, without=["one2020"]))
+    assert len(found) == 2
+
+
 def test_a_page_that_does_not_exist_is_told_with_those_that_do(project, papers):
     done = build(project, "--chapter", "report")
     assert done.returncode != 0

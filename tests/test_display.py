@@ -157,6 +157,17 @@ def test_what_stands_beside_a_cell_is_drawn_against_it_where_no_run_is_its_own()
     assert {65.32, 60.0} <= {line.get_xdata()[0] for line in axis.lines}
 
 
+def test_a_cell_that_is_not_comparable_is_drawn_without_a_margin():
+    cell = CELL.model_copy(update={"margin": None, "not_comparable": "Another part."})
+    found = Comparison("p", "t", cell, None, "not comparable", "Another part.", {"beside": OURS})
+    (axis,) = plots.against_paper([found]).axes
+    assert 65.32 in {line.get_xdata()[0] for line in axis.lines}
+    assert not axis.collections
+    none = replace(found, cell=cell.model_copy(update={"value": None}))
+    (axis,) = plots.against_paper([none]).axes
+    assert 65.32 not in {line.get_xdata()[0] for line in axis.lines}
+
+
 def test_figures_are_closed_so_that_a_notebook_shows_them_once():
     import matplotlib.pyplot as plt
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from fer_utils import grid, provenance, records
 from fer_utils.grid.asked import Request
-from fer_utils.manifests import RunNeeds, Speed, load_published, published_papers
+from fer_utils.manifests import RunNeeds, Speed, load_manifest, load_published, published_papers
 from fer_utils.summary import Recorded
 from fer_utils.training import torch_loop
 
@@ -348,6 +348,46 @@ def test_another_file_of_the_data_is_another_run(jaffe, tmp_path):
     assert jaffe.name not in {run.name for run in plan()}
 
 
+def test_files_below_linked_folders_are_seen_as_the_loaders_see_them(monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "jaffe").mkdir(parents=True)
+    (tmp_path / "data" / "jaffe" / "faces").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "data")  # in a circle
+    monkeypatch.setenv("FER_DATA", str(tmp_path / "data"))
+    keys = []
+    for content in (b"something", b"another one"):
+        (tmp_path / "elsewhere" / "a.tiff").write_bytes(content)
+        grid.data_key.cache_clear()
+        keys.append(grid.data_key("jaffe"))
+    grid.data_key.cache_clear()
+    assert None not in keys
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.usefixtures("jaffe")
+def test_a_check_is_of_the_files_the_manifest_and_the_loader(monkeypatch):
+    names = {grid.checked_data("jaffe")}
+    monkeypatch.setattr("fer_utils.grid.inputs._loader", lambda: "another")
+    names.add(grid.checked_data("jaffe"))
+    monkeypatch.setattr("fer_utils.grid.inputs.data_state", lambda dataset: ["key", "manifest"])
+    names.add(grid.checked_data("jaffe"))
+    assert len(names) == 3
+
+
+def test_a_run_waits_for_the_data_of_a_recorded_one_whose_weights_it_needs(jaffe, tmp_path):
+    first = next(run for run in plan() if run.name == jaffe.first[0])
+    there = recorded(first)
+    there.data.sha256 = next(iter(load_manifest("fer2013").arrays))
+    told = {run.name: run for run in plan(there)}
+    assert (told[first.name].state, told[first.name].why) == ("to run", grid.order.FOR_WEIGHTS)
+    assert told[jaffe.name].state == "to run"
+    (tmp_path / "fer2013" / "fer2013.csv").unlink()
+    grid.data_key.cache_clear()
+    on_jaffe = [run for run in plan(there) if run.dataset == "jaffe" and run.first]
+    assert {run.state for run in on_jaffe} == {"absent"}
+    assert {run.why for run in on_jaffe} == {"fer2013 is not under FER_DATA"}
+
+
 def test_absent_data_are_told_and_nothing_is_run(monkeypatch, tmp_path):
     monkeypatch.setenv("FER_DATA", str(tmp_path))
     grid.data_key.cache_clear()
@@ -429,6 +469,16 @@ def test_a_limit_of_hours_counts_the_runs_that_have_to_be_made_first():
     assert grid.to_make([made, second, third], 0.5) == [second, third]
     unknown = replace(first, seconds=None)
     assert grid.to_make([unknown, second, third], 100) == []
+
+
+def test_a_recorded_run_is_made_again_only_for_one_that_the_hours_leave():
+    (run,) = (run for run in plan(table="table2-ours-fer2013") if run.rank == 0)
+    first = replace(run, state="to run", seconds=60.0, why=grid.order.FOR_WEIGHTS)
+    second = replace(run, name="second", state="to run", seconds=3600.0, first=(first.name,))
+    assert grid.to_make([first, second], 2) == [first, second]
+    assert grid.to_make([first, second], 0.5) == []
+    unrecorded = replace(first, why="no record")
+    assert grid.to_make([unrecorded, second], 0.5) == [unrecorded]
 
 
 def test_what_snakemake_reads_as_a_number_or_is_none_is_told():

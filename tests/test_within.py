@@ -173,6 +173,45 @@ def test_a_number_of_gpus_or_a_profile_that_cannot_be_is_refused(refused):
     assert told.endswith("--profile: workflow/profiles/slrum is no folder")
 
 
+@pytest.fixture
+def plans(tool, monkeypatch, tmp_path):
+    """The grid before data were looked at for the first time, and after."""
+    told = [[made_up("before")], [made_up("after")]]
+    monkeypatch.setattr(grid, "chosen", lambda *_, **__: told.pop(0))
+    for name in ("reproduce", "within"):
+        monkeypatch.setattr(tool(name), "ROOT", tmp_path)
+        monkeypatch.setattr(tool(name), "check_data", lambda runs: runs[0].name == "before")
+
+
+@pytest.mark.usefixtures("plans")
+def test_a_dry_run_looks_at_data_that_no_check_has_seen(tool, monkeypatch, capsys):
+    reproduce = tool("reproduce")
+    monkeypatch.setattr(reproduce, "listing", lambda runs, options: runs[0].name)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--dry-run"])
+    reproduce.main()
+    assert capsys.readouterr().out == "after\n"
+
+
+@pytest.mark.usefixtures("plans")
+def test_training_for_some_time_looks_at_data_that_no_check_has_seen(tool, monkeypatch):
+    within, made = tool("within"), []
+    monkeypatch.setattr(within, "slow_here", lambda runs: [])
+    monkeypatch.setattr(within, "train", lambda runs, *_: made.extend(runs) or 0)
+    monkeypatch.setattr(within, "runs_to_make", lambda runs, build: runs)
+    monkeypatch.setattr(sys, "argv", ["within.py", "--minutes", "1"])
+    within.main()
+    assert [run.name for run in made] == ["after"]
+
+
+def test_epochs_that_a_longer_run_goes_on_from_cost_once(tool):
+    own_seconds = tool("reproduce").own_seconds
+    short = made_up("short", seconds=60.0)
+    long = made_up("long", seconds=100.0, after=("short",))
+    assert [own_seconds(run, [short, long]) for run in (short, long)] == [60, 40]
+    assert own_seconds(long, [long]) == 100
+    assert own_seconds(replace(long, seconds=None), [short, long]) is None
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
     """The one that it starts from is executed there, too, for its weights, but not trained."""

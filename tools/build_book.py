@@ -79,7 +79,7 @@ def fingerprint(*paths: Path, also: str = "", without: Iterable[str] = ()) -> st
     left_out = {"__pycache__", *without}
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and left_out.isdisjoint((*file.parts, file.stem)):
+            if file.is_file() and left_out.isdisjoint((*file.relative_to(ROOT).parts, file.stem)):
                 content = hashlib.sha256(file.read_bytes()).hexdigest()
                 digest.update(f"{file.relative_to(ROOT)} {content}\n".encode())
     return digest.hexdigest()

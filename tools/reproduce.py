@@ -57,6 +57,8 @@ def main() -> None:
         grid.to_make([], options.hours)  # refuses what is no limit before anything is read
         runs = grid.chosen(**words, smoke=options.smoke)
         if options.dry_run:
+            if check_data(runs):
+                runs = grid.chosen(**words, smoke=options.smoke)
             print(
                 json.dumps([asdict(run) for run in runs])
                 if options.json
@@ -171,13 +173,13 @@ def listing(runs: list[grid.Run], options: argparse.Namespace) -> str:
     lines = []
     if rows:
         lines += [table(rows, ("paper", "run", "expected", "why", "what it would change")), ""]
-    known = [run.seconds for run in to_do if run.seconds is not None]
+    known = [seconds for run in to_do if (seconds := own_seconds(run, to_do)) is not None]
     unknown = len(to_do) - len(known)
     if to_do and not known:
         lines.append(f"{len(to_do)} to run, at a cost that is not known yet")
     elif to_do:
         side_by_side = 1 if options.gpu and not options.profile else max(1, cores())
-        longest = max(known)
+        longest = max(run.seconds for run in to_do if run.seconds is not None)
         lines.append(
             f"{len(to_do)} to run: {told(sum(known))} of one core, about "
             f"{told(max(longest, sum(known) / side_by_side))} with {side_by_side} at once"
@@ -201,6 +203,12 @@ def listing(runs: list[grid.Run], options: argparse.Namespace) -> str:
             f"or of unknown cost: {cost} or more"
         )
     return "\n".join(lines)
+
+
+def own_seconds(run: grid.Run, to_do: list[grid.Run]) -> float | None:
+    """What a run costs beyond the shorter one of these that it goes on from."""
+    shorter = [other.seconds or 0 for other in to_do if other.name in run.after]
+    return None if run.seconds is None else max(0.0, run.seconds - max(shorter, default=0))
 
 
 def preparing(to_do: list[grid.Run]) -> list[str]:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from execute import ROOT, at_least, die_with_parent, end_as_by_ctrl_c, how_far
 from jobs import Busy, cores, locked
-from reproduce import slow_here
+from reproduce import check_data, slow_here
 from train import beside, sentence
 
 from fer_utils import grid, records
@@ -101,13 +101,15 @@ def main() -> None:
     try:
         words = (options.paper, options.table, options.seeds, options.smoke)
         runs = grid.chosen(*words, only=" ".join(options.only))
-        every = None
-        if options.checkpoints:
-            # What is left out here may be made elsewhere. Both: a run that is there only because
-            # another starts from it has another name where a table asks for it.
-            whole = grid.chosen(options.paper, seeds=options.seeds, smoke=options.smoke)
-            every = [*runs, *whole]
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
+            if check_data(runs):
+                runs = grid.chosen(*words, only=" ".join(options.only))
+            every = None
+            if options.checkpoints:
+                # What is left out here may be made elsewhere. Both: a run that is there only
+                # because another starts from it has another name where a table asks for it.
+                whole = grid.chosen(options.paper, seeds=options.seeds, smoke=options.smoke)
+                every = [*runs, *whole]
             if options.pack:
                 deadline -= seconds_to_pack(build, options, every)
             to_make = runs_to_make(runs, build)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import combinations
 
 from fer_utils.arithmetic import (
     Printed,
@@ -17,15 +18,22 @@ from fer_utils.manifests import (
     load_manifest,
 )
 
+# As fine as products with the images of a set stay within 64 bits.
+FINEST = 10**10
+DECIMALS = {"percent": 8, "fraction": 10}
+
 
 def figure(cell: PublishedCell) -> Printed | None:
     """The share that a cell prints; None where it prints none."""
     if cell.value is None or cell.unit not in ("percent", "fraction"):
         return None
     try:
-        return read(cell.printed, cell.unit)
+        printed = read(cell.printed, cell.unit)
     except ValueError:  # words around it
-        return read(f"{cell.value:.10f}".rstrip("0"), cell.unit)
+        printed = read(f"{cell.value:.10f}".rstrip("0"), cell.unit)
+    if printed.scale > FINEST:
+        printed = read(f"{cell.value:.{DECIMALS[cell.unit]}f}", cell.unit)
+    return printed
 
 
 def half_unit(printed: str) -> float:
@@ -88,7 +96,7 @@ def contradicting(paper: PublishedPaper) -> list[list[PublishedCell]]:
         return a != b if a.scale == b.scale else not overlap(a.bounds, b.bounds)
 
     return [
-        cells for cells in repeated(paper) if any(differ(cells[0], other) for other in cells[1:])
+        cells for cells in repeated(paper) if any(differ(*pair) for pair in combinations(cells, 2))
     ]
 
 
@@ -98,8 +106,12 @@ def named_part(cell: PublishedCell) -> Part | None:
 
 
 def candidate_parts(dataset: str) -> dict[str, dict[str, int]]:
-    """Images of each expression in each part that a table may be on, both test parts included."""
-    splits = {name: part for name, part in load_manifest(dataset).splits.items() if name != "train"}
+    """Images of each expression in each part that a table may be on, both test parts included.
+
+    None where a set has no official parts: a table is hardly ever on all of it.
+    """
+    every = load_manifest(dataset).splits
+    splits = {name: part for name, part in every.items() if name not in ("train", "all")}
     parts = {
         part.source or name: dict(part.classes) for name, part in splits.items() if part.classes
     }
@@ -107,6 +119,13 @@ def candidate_parts(dataset: str) -> dict[str, dict[str, int]]:
         both = together(dataset, ("val", "test"))
         parts[" + ".join(parts)] = {name: both[name] for name in load_manifest(dataset).class_names}
     return parts
+
+
+def shown_in(dataset: str) -> tuple[str, ...]:
+    """The expressions that the parts of a set have images of; its manifest may know more."""
+    manifest = load_manifest(dataset)
+    shown = {name for part in manifest.splits.values() for name in part.classes}
+    return tuple(name for name in manifest.class_names if name in shown) or manifest.class_names
 
 
 def together(dataset: str, splits: Sequence[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fer_utils.arithmetic import (
+    Printed,
     difference_by_chance,
     least_p_on_same_images,
 )
@@ -24,16 +25,42 @@ def improvements(paper: PublishedPaper) -> Iterator[Outcome]:
     for claim in claims:
         if claim.points is not None:
             yield _recomputed(paper, claim)
+    falls = []
+    for claim in claims:
+        better, base = _shares(paper, claim)
+        if better.value < base.value:
+            falls.append(claim)
+            yield _not_above(paper, claim)
     by_size: dict[int, list[Improvement]] = {}
     for claim in claims:
-        if claim.n_test:
+        if claim.n_test and claim not in falls:
             by_size.setdefault(claim.n_test, []).append(claim)
     for n, group in by_size.items():
         yield _against_chance(paper, n, group)
 
 
+def _shares(paper: PublishedPaper, claim: Improvement) -> tuple[Printed, Printed]:
+    """What is said to be better, and what it is better than, as printed."""
+    return figure(find_cell(paper, claim.better)), figure(find_cell(paper, claim.base))
+
+
+def _not_above(paper: PublishedPaper, claim: Improvement) -> Finding:
+    better, base = _shares(paper, claim)
+    return Finding(
+        paper=paper.paper,
+        kind="improvement",
+        cells=(claim.id, *claim.cells),
+        claim=claim.says,
+        test="Is the better of the two printed numbers the larger one?",
+        result=f"{better} % is printed for it, {base} % for the other.",
+        confidence="certain",
+        means=claim.means or "One of the two is misprinted, or the claim is of other numbers.",
+        does_not_mean="That the better model is not the better one.",
+    )
+
+
 def _recomputed(paper: PublishedPaper, claim: Improvement) -> Outcome:
-    better, base = (figure(find_cell(paper, name)) for name in (claim.better, claim.base))
+    better, base = _shares(paper, claim)
     found, points = 100 * (better.value - base.value), find_cell(paper, claim.points)
     # All three may be rounded: the difference may have been taken before the two were.
     slack = half_unit(points.printed) + sum(50 / cell.scale for cell in (better, base))
@@ -58,7 +85,7 @@ def _against_chance(paper: PublishedPaper, n: int, claims: list[Improvement]) ->
     ids = tuple(claim.id for claim in claims)
     told, images = [], []
     for claim in claims:
-        better, base = (figure(find_cell(paper, name)) for name in (claim.better, claim.base))
+        better, base = _shares(paper, claim)
         right = (round(better.value * n), round(base.value * n))
         p = difference_by_chance(right, n)
         if p > LEVEL:

@@ -126,11 +126,12 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
     for trio in impossible:
         words = (
             f"{trio.label}: accuracy {trio.accuracy} %. Averaged over expressions, a recall of "
-            f"{trio.recall} % leaves at most {percent(trio.averaged[1])} %; averaged over images, "
+            f"{trio.recall} % leaves {_bound(trio.accuracy, trio.averaged)}; averaged over images, "
             "the two would be equal"
         )
         if trio.thresholded:
-            words += f"; of outputs above one half, at most {percent(trio.thresholded[1])} %"
+            bound = _bound(trio.accuracy, trio.thresholded)
+            words += f"; of outputs above one half, {bound}"
         told.append(words)
     fine = [trio.label for trio in found if trio not in impossible]
     if fine:
@@ -151,6 +152,13 @@ def _not_top1(paper: str, found: list[Trio], impossible: list[Trio]) -> Finding:
         "and printed it under the same name in older versions, figures of one row may be of "
         "different epochs or parts, and images may have been left out.",
     )
+
+
+def _bound(accuracy: Printed, room: tuple[float, float]) -> str:
+    """The end of what is possible beyond which an accuracy lies."""
+    low, high = room
+    above = accuracy.bounds[1] >= low
+    return f"at most {percent(high)} %" if above else f"at least {percent(low)} %"
 
 
 def _elementwise(paper: str, found: list[Trio]) -> Finding:

@@ -28,6 +28,7 @@ from fer_utils.manifests import (
     load_manifest,
 )
 
+LARGEST = 1_000_000  # test part that is tried where no known one fits
 SHARES = (10, 15, 20, 25, 30)  # percent that papers test on where a set has no official parts
 
 
@@ -106,6 +107,9 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
     tried = [n for n in sizes if fitting and n <= fitting[0]]
     luck = 1 - prod(1 - chance(figures, n) for n in tried) if fitting else 1.0
     excluded = {n: label for n, label in sizes.items() if n not in fitting}
+    by_chance = grade(luck) == "nothing can be said"
+    if fitting and not excluded and by_chance:
+        return Passed(paper, "granularity", ids)
     told = []
     if fitting:
         told += _fit(figures, fitting[0], best[fitting[0]][1], sizes)
@@ -126,7 +130,7 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         "of the pen explain it as well."
     )
     confidence: Confidence = "likely"  # one figure alone may be a slip of the pen
-    if fitting and grade(luck) != "nothing can be said":
+    if fitting and not by_chance:
         confidence = grade(luck)
         means = f"The accuracies are shares of {fitting[0]:,} images"
         means += ", further digits cut off." if best[fitting[0]][1] == "cut off" else "."
@@ -166,7 +170,8 @@ def _fit(figures: list[Printed], n: int, rule: Rule, sizes: dict[int, str]) -> l
 
 def _smallest_fit(figures: list[Printed], coarsest: int) -> list[str]:
     """The smallest number of images that would do though no known set has it."""
-    fits = np.concatenate([possible_sizes(figures, coarsest - 1, rule) for rule in RULES])
+    largest = min(coarsest - 1, LARGEST)
+    fits = np.concatenate([possible_sizes(figures, largest, rule) for rule in RULES])
     if not len(fits):
         return []
     n = int(fits.min())

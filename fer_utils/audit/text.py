@@ -17,6 +17,7 @@ from fer_utils.audit.cells import (
     models,
     repeated,
     share_of,
+    shown_in,
     table_of,
 )
 from fer_utils.audit.findings import Finding, Outcome, Passed, either, joined
@@ -27,7 +28,6 @@ from fer_utils.manifests import (
     PublishedCell,
     PublishedPaper,
     SameNumber,
-    load_manifest,
 )
 
 
@@ -93,7 +93,7 @@ def classes_right(paper: PublishedPaper) -> Iterator[Outcome]:
     for cells in models(paper).values():
         if not cells[0].dataset:
             continue
-        num_classes = len(load_manifest(cells[0].dataset).class_names)
+        num_classes = len(shown_in(cells[0].dataset))
         told: dict[str, set[int]] = {}
         used = []
         words = [c for c in cells if c.metric == "most_frequent_prediction"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,13 +32,29 @@ def data_key(dataset: str) -> str | None:
     lines = []
     for directory in manifest.directories:
         folder = data_root() / directory
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-            if path.is_file():
-                status = path.stat()
-                lines.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
+        for path in sorted(_files(folder)):
+            status = path.stat()
+            lines.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
     if not lines:
         return None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def no_data(dataset: str) -> str:
+    """Why a run of a data set waits."""
+    return f"{dataset} is not under FER_DATA"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All below it, also in folders that are links, as the loaders find them; each folder once."""
+    seen = set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        where = os.path.realpath(path)
+        if where in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(where)
+        yield from (found for name in files if (found := Path(path, name)).is_file())
 
 
 def data_state(dataset: str) -> list[str | None]:
@@ -45,8 +64,17 @@ def data_state(dataset: str) -> list[str | None]:
 
 
 def checked_data(dataset: str) -> Path:
-    """Where the workflow leaves what its check of a data set found, for these very files."""
-    return BUILD / "data" / f"{dataset}-{data_key(dataset)}.json"
+    """Where the workflow leaves what its check of a data set found.
+
+    A check is of these very files, with this manifest and by this loader.
+    """
+    made_of = json.dumps([*data_state(dataset), _loader()])
+    return BUILD / "data" / f"{dataset}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.json"
+
+
+@cache
+def _loader() -> str:
+    return provenance.code_hash(("fer_utils.datasets:load", "fer_utils.datasets:array_hash"))
 
 
 @cache

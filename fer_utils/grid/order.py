@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from fer_utils.grid.asked import Request, make_run
 from fer_utils.grid.chapters import Chapter, read_chapter
+from fer_utils.grid.inputs import data_key, no_data
 from fer_utils.grid.needs import fits
 from fer_utils.grid.runs import GridError, Run, done_file, is_to_run
 from fer_utils.manifests import load_published
+
+FOR_WEIGHTS = "recorded, but its weights are needed here"
 
 
 def add_first(run: Run, runs: dict[str, Run]) -> None:
@@ -60,10 +63,12 @@ def with_first(runs: list[Run]) -> list[Run]:
             if run.state != "to run":
                 break
             if first.state == "absent":
-                by_name[name] = replace(run, state="absent", why=first.why)
+                by_name[name] = run = replace(run, state="absent", why=first.why)
             elif first.state == "recorded" and not done_file(first).exists():
-                told = "recorded, but its weights are needed here"
-                by_name[first.name] = replace(first, state="to run", why=told)
+                if data_key(first.dataset) is None:
+                    by_name[name] = run = replace(run, state="absent", why=no_data(first.dataset))
+                else:
+                    by_name[first.name] = replace(first, state="to run", why=FOR_WEIGHTS)
     return [by_name[run.name] for run in runs]
 
 
@@ -114,7 +119,13 @@ def to_make(runs: Sequence[Run], hours: float | str | None = None) -> list[Run]:
         seconds = [by_name[name].seconds for name in _with_all_first(run, by_name)]
         return None not in seconds and sum(seconds) <= limit
 
-    return [run for run in found if fits_in(run)]
+    kept: list[Run] = []
+    needed: set[str] = set()
+    for run in reversed(found):
+        if fits_in(run) and (run.why != FOR_WEIGHTS or run.name in needed):
+            kept.append(run)
+            needed.update(run.first)
+    return kept[::-1]
 
 
 def _with_all_first(run: Run, by_name: dict[str, Run]) -> set[str]:

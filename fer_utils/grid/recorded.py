@@ -9,7 +9,7 @@ from dataclasses import replace
 from fer_utils import records
 from fer_utils.grid.asked import has
 from fer_utils.grid.chapters import read_chapter
-from fer_utils.grid.inputs import checked_data, data_key, other_versions, versions
+from fer_utils.grid.inputs import checked_data, data_key, no_data, other_versions, versions
 from fer_utils.grid.needs import fits
 from fer_utils.grid.runs import Run, done_file
 from fer_utils.manifests import Speed, load_manifest, load_published
@@ -51,7 +51,7 @@ class Records:
         if done_file(run).exists() and not self._lost(run):
             return replace(run, state="done", why="run here; its record is in build/grid")
         if run.dataset != "synthetic" and data_key(run.dataset) is None:
-            return replace(run, state="absent", why=f"{run.dataset} is not under FER_DATA")
+            return replace(run, state="absent", why=no_data(run.dataset))
         return replace(run, state="to run", why=reasons[-1] if reasons else "no record")
 
     def _lost(self, run: Run) -> bool:
