@@ -526,7 +526,8 @@ def plan(
         paper: data set -> epochs and batch size of the paper; a full run that names no data set
             takes the first.
         smoke: epochs and batch size on synthetic faces.
-        protocols: of the data sets without official parts.
+        protocols: of the data sets without official parts; on others, another protocol than the
+            official one is not the paper's.
         lengths: numbers of epochs that the paper has besides.
         as_published: whether all else that was chosen is as in the paper.
 
@@ -541,7 +542,8 @@ def plan(
     usual = paper.get(dataset, smoke)
     epochs, batch_size = chosen.epochs or usual[0], chosen.batch_size or usual[1]
     same_length = epochs in (usual[0], *lengths) and batch_size == usual[1]
-    published = as_published and dataset in paper and same_length
+    by_protocol = protocol == "official" or dataset in (protocols or {})
+    published = as_published and by_protocol and dataset in paper and same_length
     profile = profile_of(dataset, published, chosen.profile)
     if chosen.records_dir and not records.takes(chosen.records_dir, profile):
         raise ParameterError(

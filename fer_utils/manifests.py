@@ -350,6 +350,9 @@ class PublishedCell(_Model):
             raise ValueError(f"{self.id}: only an own result with a value can have a margin")
         if (self.metric == "recall") != (self.expression is not None):
             raise ValueError(f"{self.id}: recall is of an expression, other metrics are of all")
+        if own := {"metric", "part", "expression"} & self.select.keys():
+            told = ", ".join(sorted(own))
+            raise ValueError(f"{self.id}: select chooses runs; {told} stands beside it")
         if self.value is not None:
             self._in_range()
             self._as_printed()
@@ -515,6 +518,7 @@ class OfficialCounts(_Claim):
     def _are_of_the_data_set(self) -> OfficialCounts:
         if not self.counts and self.images is None:
             raise ValueError(f"{self.id}: neither counts nor images")
+        _refuse_duplicates(f"{self.id}: part", self.splits)
         if self.dataset in dataset_names():  # else the paper says that there is none
             manifest = load_manifest(self.dataset)
             for named, known in (
@@ -641,6 +645,14 @@ class Confused(_OnRuns):
     @property
     def cells(self) -> tuple[str, ...]:
         return (self.result,)
+
+    @model_validator(mode="after")
+    def _are_others(self) -> Confused:
+        for expression, others in self.taken_for.items():
+            if not others or expression in others:
+                told = ", ".join(others) or "nothing"
+                raise ValueError(f"{self.id}: {expression} is taken for {told}; name others")
+        return self
 
 
 class LaterEpochs(_OnRuns):
@@ -901,11 +913,29 @@ class PublishedPaper(_Model):
                 raise ValueError(f"{statement.id}: no such cells: {', '.join(missing)}")
             if getattr(statement, "dataset", "fer2013") not in dataset_names():
                 raise ValueError(f"{statement.id}: {statement.dataset!r} has no manifest")
+        for name, dataset, expressions in self._expressions():
+            known_there = load_manifest(dataset).class_names if dataset else expressions
+            if missing := [one for one in expressions if one not in known_there]:
+                raise ValueError(f"{name}: {dataset} knows no {missing[0]}")
         for figure in self.figures:
             beside = {label for name in figure.cells for label in known[name].also}
             if figure.instead and figure.instead not in beside:
                 raise ValueError(f"{figure.id}: no cell of it has {figure.instead!r} beside it")
         return self
+
+    def _expressions(self) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
+        """What is read from runs by expression: where it is asked for, data set and expressions."""
+        datasets = {cell.id: cell.dataset for cell in self.cells}
+        for cell in self.cells:
+            named = [cell.expression, *(fields.get("expression") for fields in cell.also.values())]
+            if cell.kind == "own":
+                yield cell.id, cell.dataset, tuple(filter(None, named))
+        for claim in self.claims:
+            if isinstance(claim, BetterRecognised):
+                yield claim.id, datasets[claim.result], (*claim.better, *claim.worse)
+            elif isinstance(claim, Confused):
+                for expression, others in claim.taken_for.items():
+                    yield claim.id, datasets[claim.result], (expression, *others)
 
     @model_validator(mode="after")
     def _runs_can_be(self) -> PublishedPaper:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache as once
 from functools import cached_property
@@ -154,12 +154,13 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
 
     Returns:
         Paper, Run (its name without seed, fold and hash, and what else tells it from its
-        namesakes), Kind, Epochs, Seeds and Runs (how many), Validation and Test (accuracies in
-        percent, over the images of all folds), Hours (of training, all runs together).
+        namesakes), Kind, Epochs (those that were trained), Seeds and Runs (how many), Validation
+        and Test (accuracies in percent, over the images of all folds), Hours (of training, all
+        runs together).
     """
     groups: dict[str, list[Recorded]] = {}
     for run in records.latest(list(runs)):
-        key = json.dumps([run.paper, run.profile, run.epochs, _same(run)], sort_keys=True)
+        key = json.dumps([run.paper, run.profile, _same(run)], sort_keys=True)
         groups.setdefault(key, []).append(run)
     namesakes: dict[tuple[str, str], list[dict]] = {}
     for group in groups.values():
@@ -185,7 +186,7 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
             "Paper": group[0].paper,
             "Run": told(group[0]),
             "Kind": group[0].parameters.get("contrast", group[0].profile),
-            "Epochs": group[0].epochs,
+            "Epochs": _span([run.epochs for run in group]),
             "Seeds": len({run.seed for run in group}),
             "Runs": len(group),
             "Validation": percent(group, "val"),
@@ -194,6 +195,11 @@ def variants(runs: Iterable[Recorded]) -> list[dict[str, Any]]:
         }
         for group in groups.values()
     ]
+
+
+def _span(numbers: Sequence[int]) -> int | str:
+    low, high = min(numbers), max(numbers)
+    return low if low == high else f"{low} to {high}"
 
 
 def _same(run: Recorded) -> dict[str, Any]:

@@ -168,6 +168,17 @@ def test_a_cell_that_is_not_comparable_is_drawn_without_a_margin():
     assert 65.32 not in {line.get_xdata()[0] for line in axis.lines}
 
 
+def test_runs_of_the_same_settings_stand_together(make_record):
+    settings = [{"variant": "a", "maps": 6}, {"variant": "a", "maps": 12}, {"variant": "a"}]
+    runs = [make_record(f"r{k}", seed=k, **settings[k % 3]) for k in range(4)]
+    found = display.by_settings(runs, ["variant", "maps"])
+    assert {name: [run.run for run in group] for name, group in found.items()} == {
+        "a; maps: 6": ["r0", "r3"],
+        "a; maps: 12": ["r1"],
+        "a": ["r2"],
+    }
+
+
 def test_figures_are_closed_so_that_a_notebook_shows_them_once():
     import matplotlib.pyplot as plt
 

@@ -525,6 +525,9 @@ def test_what_is_not_told_is_the_papers_own():
         ({"epochs": 30}, "full"),  # the paper has that length too
         ({"epochs": 29}, "trial"),
         ({"batch_size": 64}, "trial"),
+        ({"protocol": "official"}, "full"),
+        ({"protocol": "stratified"}, "trial"),  # fer2013 has official parts
+        ({"dataset": "ck48", "protocol": "stratified"}, "full"),  # ck48 has none
         ({"as_published": False}, "trial"),
         ({"epochs": 2, "profile": "reduced"}, "reduced"),
         ({"dataset": "ferplus", "epochs": 8, "batch_size": 16}, "trial"),  # not in the paper

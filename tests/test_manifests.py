@@ -218,6 +218,13 @@ def test_what_stands_beside_a_cell_is_given_as_what_differs_from_it():
     ("changes", "message"),
     [
         ({"kind": "cited"}, "only an own result"),
+        ({"select": {"metric": "elementwise_accuracy"}}, "select chooses runs; metric stands"),
+        ({"select": {"part": "val"}}, "select chooses runs; part stands beside it"),
+        ({"metric": "recall", "expression": "contempt"}, "ours-fer2013: fer2013 knows no contempt"),
+        (
+            {"also": {"it": {"metric": "recall", "expression": "contempt"}}},
+            "fer2013 knows no contempt",
+        ),
         ({"select": None, "also": {"apart": {"fold": 1}}}, r"select\s+Input.* valid dict"),
         ({"select": {"fold": 0}, "also": {"apart": 1}}, r"also.apart\s+Input.* valid dict"),
         ({"select": {"fold": 0}, "also": [1]}, r"also\s+Input.* valid dict"),
@@ -367,6 +374,26 @@ NO_RUNS = "so {} needs dataset and one of margin and not_comparable"
         (claim("official counts", **COUNTS, counts={"contempt": 9}), "has no contempt: one of"),
         (claim("official counts", **COUNTS | {"splits": ["tset"]}, images=9), "has no tset: one"),
         (claim("official counts", **COUNTS | {"splits": ["fear"]}, images=9), "has no fear: one"),
+        (
+            claim("official counts", **COUNTS | {"splits": ["test", "test"]}, images=9),
+            "part not unique: test",
+        ),
+        (
+            claim("confused", result="better", taken_for={"fear": ["fear"]}),
+            "fear is taken for fear; name others",
+        ),
+        (
+            claim("confused", result="better", taken_for={"fear": []}),
+            "fear is taken for nothing; name others",
+        ),
+        (
+            claim("confused", result="better", taken_for={"fear": ["contempt"]}),
+            "fer2013 knows no contempt",
+        ),
+        (
+            claim("better recognised", result="better", better=["contempt"], worse=["fear"]),
+            "fer2013 knows no contempt",
+        ),
         (claim("recognised", number="blank", rate="better"), NO_NUMBER),
         (claim("recognised", number="layers", rate="layers"), NO_RUNS.format("layers")),
         (

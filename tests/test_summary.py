@@ -171,6 +171,15 @@ def test_records_elsewhere_do_not_join_the_projects_cache(folder, monkeypatch):
     assert not cache.exists()
 
 
+def test_seeds_that_stopped_early_at_other_epochs_are_one_line(make_record, tmp_path):
+    for seed, epochs in enumerate((62, 75, 62)):
+        made = make_record(f"fer2013-seed{seed}", seed=seed, epochs=100)
+        made = made.model_copy(update={"history": {"loss": [1.0] * epochs}})
+        records.write(made, None, None, tmp_path)
+    (row,) = summaries.variants(recorded(PAPER, tmp_path))
+    assert (row["Epochs"], row["Seeds"]) == ("62 to 75", 3)
+
+
 def test_runs_that_differ_in_seed_and_fold_are_one_line_over_all_images(make_record, tmp_path):
     folds = [
         (f"ck48-kfold{fold}-seed{seed}-0000000{seed}", {"protocol": "kfold", "fold": fold}, seed)

@@ -60,6 +60,7 @@ from fer_utils.display.steps import moved, points, repeats, spreads
 from fer_utils.display.trained import (
     before_first_fall,
     by_rule,
+    by_settings,
     contradicted,
     devices,
     epochs_and_parts,

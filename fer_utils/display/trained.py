@@ -276,6 +276,14 @@ def _named(run: RunRecord, fields: Sequence[str]) -> str:
     )
 
 
+def by_settings(runs: Sequence[RunRecord], fields: Sequence[str]) -> dict[str, list[RunRecord]]:
+    """Runs that agree in these parameters together, by their values in words."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(_named(run, fields), []).append(run)
+    return groups
+
+
 def before_first_fall(runs: Sequence[RunRecord]) -> Markdown | None:
     """In how many runs the epoch that was kept lies before the learning rate first fell.
 
