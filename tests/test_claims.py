@@ -938,9 +938,9 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     note = " ".join(load_published("rahman2021").headline_note.split())
     assert "both results of ResNet18 would be inconclusive and the other four exceeded." in note
     assert "With ten times our learning rate every run of ResNet18 is points lower" in believe
-    assert "number on PrivateTest, and on PublicTest within it by less than a point" in believe
+    assert "number on PrivateTest and on PublicTest, though after 20 there by less than" in believe
     assert "are nearer to ours at the higher rate after 20 epochs, on both parts, and" in believe
-    assert "and further from them after 30, in the one run that there is" in believe
+    assert "after 30 on PublicTest, but further from them then on PrivateTest" in believe
     nearer = {}
     for epochs in (20, 30):
         printed = cells[f"table5-1-accuracy-{epochs}"].cell
@@ -957,14 +957,13 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
             for part in ("test", "val")
         )
         assert abs(private - printed.value) < printed.margin
-        assert 0 < public - (printed.value - printed.margin) < 1, "the lower border"
+        assert abs(public - printed.value) < printed.margin
+        by_less_than_a_point = public - (printed.value - printed.margin) < 1
+        assert by_less_than_a_point == (epochs == 20)
         for part in ("test", "val"):
             apart = [recalls_apart(runs, printed.column, part) for runs in (usual, faster)]
             nearer[part, epochs] = apart[1] < apart[0]
-    assert nearer == {
-        (part, epochs): epochs == 20 for part in ("test", "val") for epochs in (20, 30)
-    }
-    assert len({run.seed for run in faster}) == 1, "of 30 epochs"
+    assert nearer == {("test", 20): True, ("val", 20): True, ("test", 30): False, ("val", 30): True}
     assert (
         "VGG19 and the layer are above the margin, too; of ResNet18 the runs do not tell" in believe
     )
