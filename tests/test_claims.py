@@ -939,8 +939,8 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     assert "both results of ResNet18 would be inconclusive and the other four exceeded." in note
     assert "With ten times our learning rate every run of ResNet18 is points lower" in believe
     assert "number on PrivateTest and on PublicTest, though after 20 there by less than" in believe
-    assert "are nearer to ours at the higher rate after 20 epochs, on both parts, and" in believe
-    assert "after 30 on PublicTest, but further from them then on PrivateTest" in believe
+    assert "are nearer to ours at the higher rate, on both parts, after 20 epochs and" in believe
+    assert "and after 30, when on PrivateTest by less than a point." in believe
     nearer = {}
     for epochs in (20, 30):
         printed = cells[f"table5-1-accuracy-{epochs}"].cell
@@ -962,8 +962,9 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
         assert by_less_than_a_point == (epochs == 20)
         for part in ("test", "val"):
             apart = [recalls_apart(runs, printed.column, part) for runs in (usual, faster)]
-            nearer[part, epochs] = apart[1] < apart[0]
-    assert nearer == {("test", 20): True, ("val", 20): True, ("test", 30): False, ("val", 30): True}
+            nearer[part, epochs] = apart[0] - apart[1]
+    assert min(nearer.values()) > 0
+    assert [which for which, points in nearer.items() if points < 1] == [("test", 30)]
     assert (
         "VGG19 and the layer are above the margin, too; of ResNet18 the runs do not tell" in believe
     )
