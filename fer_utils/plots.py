@@ -231,7 +231,7 @@ def confusions(groups: Mapping[str, Sequence[RunRecord]]) -> Figure | Markdown:
         names = runs[0].data.classes
         small = {"annot_kws": {"size": 8}, "cbar": False, "square": True}
         _percent_of_rows(axis, _added_up(runs), names, names, **small)
-        axis.set_title(title, fontsize="small")
+        axis.set_title(fill(title, 36), fontsize="small")
         axis.tick_params(axis="x", rotation=60, labelsize="small")
         axis.tick_params(axis="y", rotation=0, labelsize="small")
     figure.supxlabel("predicted", fontsize="small")
