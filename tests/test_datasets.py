@@ -962,6 +962,13 @@ def test_real_ferplus_sizes(mode, keep, sizes):
     assert (data.targets.max(1) > 0).all()
 
 
+@real("ferplus")
+def test_real_ferplus_arrays_are_those_in_the_manifest():
+    kept = [load("ferplus", REAL, keep=keep) for keep in ferplus.KEEP]
+    found = tuple(datasets.array_hash(data.images, data.labels) for data in kept)
+    assert found == load_manifest("ferplus").arrays
+
+
 @real("ck48")
 def test_real_ck48():
     data = load("ck48", REAL)

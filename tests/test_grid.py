@@ -314,9 +314,10 @@ def test_versions_of_the_other_framework_and_of_a_gpus_builds_do_not_count(jaffe
 @pytest.mark.parametrize(
     ("arrays", "loaded", "files", "same"),
     [
-        ("1" * 64, "1" * 64, "b" * 64, True),  # the same images out of another file
-        ("1" * 64, "2" * 64, "a" * 64, False),
-        ("0" * 64, None, "b" * 64, True),  # nothing was done to what was loaded
+        (["1" * 64], "1" * 64, "b" * 64, True),  # the same images out of another file
+        (["3" * 64, "1" * 64], "1" * 64, "a" * 64, True),  # loaded with another option
+        (["1" * 64], "2" * 64, "a" * 64, False),
+        (["0" * 64], None, "b" * 64, True),  # nothing was done to what was loaded
         (None, "2" * 64, "a" * 64, True),  # a check that has no arrays compares files
         (None, "1" * 64, "b" * 64, False),
     ],

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ import tiny_project
 import trees
 from tiny_project import PAPER, call, planned
 
-from fer_utils import grid
+from fer_utils import datasets, ferplus, grid
 
 DONE = "done.json"
 
@@ -332,6 +333,21 @@ def test_a_step_that_finds_no_room_says_so_in_a_sentence(tool, monkeypatch, tmp_
     (told,) = str(ended.value).splitlines()
     assert told.endswith(f": No space left on device: {out}.")
     assert not out.exists()
+
+
+def test_a_check_knows_the_images_that_each_rule_for_votes_keeps(tool, monkeypatch, tmp_path):
+    votes = trees.ferplus(tmp_path) / "fer2013" / "fer2013new.csv"
+    first, *rows = votes.read_text().splitlines()
+    usage, name, *_ = rows[0].split(",")
+    rows[0] = f"{usage},{name},2,2,2,2,2,0,0,0,0,0"  # five lead: no majority
+    votes.write_text("\n".join([first, *rows]) + "\n")
+    module = tool("check_data")
+    load = partial(datasets.load, root=tmp_path, complete=False)
+    monkeypatch.setattr(module, "load", load)
+    found = module.check("ferplus")["arrays"]
+    kept = {rule: load("ferplus", keep=rule) for rule in ferplus.KEEP}
+    assert len({len(data) for data in kept.values()}) > 1
+    assert set(found) == {datasets.array_hash(data.images, data.labels) for data in kept.values()}
 
 
 @pytest.fixture

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 from fer_utils.cli import for_a_reader
-from fer_utils.datasets import array_hash, load
+from fer_utils.datasets import FaceDataset, array_hash, load
+from fer_utils.ferplus import KEEP
 from fer_utils.manifests import DataError, dataset_names
 from fer_utils.training.checkpoints import write_atomically
+
+# Other options of a loader that runs may choose and that give other images or labels.
+READINGS = {"ferplus": [{"keep": keep} for keep in KEEP]}
 
 
 def main() -> None:
@@ -41,12 +45,21 @@ def check(dataset: str) -> dict:
     found = {"dataset": dataset, "images": None, "sources": {}, "arrays": None}
     if dataset != "synthetic":  # drawn by each run
         # Finding faces takes a minute, and each run does it with the options it wants.
-        how = {"crop": "centre"} if dataset == "ckplus" else {}
-        data = load(dataset, **how)
+        data = load(dataset, **({"crop": "centre"} if dataset == "ckplus" else {}))
         found |= {"images": len(data), "sources": data.hashes}
-        if not how:  # what a record has of its data before any preprocessing
-            found["arrays"] = array_hash(data.images, data.labels)
+        if dataset != "ckplus":
+            found["arrays"] = sorted(
+                {
+                    _arrays(data),
+                    *(_arrays(load(dataset, **how)) for how in READINGS.get(dataset, ())),
+                }
+            )
     return found
+
+
+def _arrays(data: FaceDataset) -> str:
+    """What a record has of its data before any preprocessing."""
+    return array_hash(data.images, data.labels)
 
 
 if __name__ == "__main__":

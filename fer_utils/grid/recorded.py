@@ -111,11 +111,11 @@ class Records:
 
 
 def _other_data(checked: dict, found: Recorded) -> bool:
-    """Whether a record's data are not those that a check found: the same arrays may come from
+    """Whether a record's data are none of those that a check found: the same arrays may come from
     other files; where the check has none, files are compared.
     """
     if arrays := checked.get("arrays"):
-        return arrays != (found.data.loaded or found.data.sha256)
+        return (found.data.loaded or found.data.sha256) not in arrays
     return bool(checked["sources"]) and checked["sources"] != found.data.sources
 
 
