@@ -128,14 +128,14 @@ def misfits(figures: Sequence[Printed], n: int) -> tuple[int, Rule]:
 
 
 def chance(figures: Sequence[Printed], n: int) -> float:
-    """How probably unrelated figures all happen to be shares of n images.
+    """How probably, at most, unrelated figures all happen to be shares of n images.
 
     At most n + 1 of the s + 1 numbers that can be printed are some k/n, so one figure fits with
-    probability (n + 1) / (s + 1) and different ones independently, rounded or, a second try, cut
-    off.
+    probability (n + 1) / (s + 1) and different ones independently. Rounded and cut off are two
+    tries; as the same figures may fit both, their probabilities only add up to a bound.
     """
     once = prod(min(1.0, (n + 1) / (printed.scale + 1)) for printed in set(figures))
-    return once * (2 - once)
+    return min(1.0, 2 * once)
 
 
 # ---- accuracy by class, recall and precision -------------------------------------------------
@@ -301,9 +301,11 @@ def elementwise_from(
 def top1_from_elementwise(
     elementwise: tuple[float, float], num_classes: int
 ) -> tuple[float, float]:
-    """Top-1 accuracy behind an element-wise accuracy of one-hot predictions.
+    """Top-1 accuracy behind an element-wise accuracy, where each image has an output above 1/2.
 
-    A wrong image has two wrong outputs of K, a right one none: 1 - K (1 - E) / 2.
+    A wrong image has two wrong outputs of K, a right one none: 1 - K (1 - E) / 2. An image without
+    such an output has one wrong output, whether its highest is right or not; with many of them top-1
+    accuracy can be any other.
 
     Args:
         elementwise: lowest and highest, fractions.

@@ -25,6 +25,7 @@ from fer_utils.summary import base_name
 
 CHOSEN_ON_TEST = "epoch chosen on the test part"
 BEFORE_SPLIT = "balanced before the split"
+ON_VALIDATION = "highest accuracy on the validation part"  # what chose the epoch
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def every_step(runs: Sequence[RunRecord], report: DataReport | None) -> dict[str
     kept = comparison.select(runs, {}, records.KEPT)
     return {
         "element-wise accuracy": which_accuracy(kept),
-        "validation or training part": which_part(kept),
+        "validation part, which chose": validation_part(kept),
+        "training part": training_part(kept),
         "test part chooses the epoch": what_chose_the_epoch(runs),
         "by person": [step for paper in published_papers() for step in by_person(runs, paper)],
         "near copies left out": without_near_copies(kept, report),
@@ -142,21 +144,37 @@ def _right_outputs(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((probabilities > 0.5) == truth).mean(axis=1)
 
 
-def which_part(runs: Sequence[RunRecord]) -> list[Step]:
-    """From the test part to those that trained the network and chose its epoch."""
-    words = {
-        "val": "validation images, which chose the epoch",
-        "train": "training images",
-        "trained_on": "balanced training images",
-    }
+def validation_part(runs: Sequence[RunRecord]) -> list[Step]:
+    """From the test part to the validation part, where that one chose the epoch.
+
+    Validation parts of several folds hold the same images more than once: they give no step.
+    """
+    chosen = [
+        run
+        for run in runs
+        if run.selection.rule == ON_VALIDATION and run.parameters.get("fold") is None
+    ]
+    return [
+        _between(name, group, "validation part", accuracy(group), accuracy(group, part="val"))
+        for name, group in groups(chosen)
+    ]
+
+
+def training_part(runs: Sequence[RunRecord]) -> list[Step]:
+    """From the test part to the images that trained the network, as they were and as balanced."""
     steps = []
     for name, group in groups([run for run in runs if "train" in run.metrics]):
-        for part, what in words.items():
-            if all(part in run.metrics for run in group):
-                steps.append(
-                    _between(name, group, what, accuracy(group), accuracy(group, part=part))
-                )
+        of_test = accuracy(group)
+        steps.append(_between(name, group, "training images", of_test, accuracy(group, part="train")))
+        if all("trained_on" in run.metrics and balanced(run) for run in group):
+            of_balanced = accuracy(group, part="trained_on")
+            steps.append(_between(name, group, "balanced training images", of_test, of_balanced))
     return steps
+
+
+def balanced(run: RunRecord) -> bool:
+    """Whether balancing gave it other training images than its split has."""
+    return run.split.trained_on not in (None, run.split.sizes["train"])
 
 
 def what_chose_the_epoch(runs: Sequence[RunRecord], folder: Path = records.RESULTS) -> list[Step]:

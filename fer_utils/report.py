@@ -15,6 +15,7 @@ from fer_utils import audit, comparison, display
 from fer_utils.claims import Judged, Printed, place
 from fer_utils.comparison import Comparison, Verdict, split_of_ours
 from fer_utils.display.trained import kind, training_seconds
+from fer_utils.gaps import balanced
 from fer_utils.grid import READING, Run, read_chapter, still_open
 from fer_utils.manifests import PublishedPaper, load_manifest, load_published
 from fer_utils.records import VARYING, RunRecord
@@ -253,16 +254,12 @@ def _used(dataset: str, recorded: Sequence[RunRecord]) -> list[str]:
         parts = []
         for part in found[0].split.sizes:
             parts.append(f"{part} {_span(run.split.sizes[part] for run in found)}")
-            balanced = [run for run in found if _balanced(run)] if part == "train" else []
+            balanced = [run for run in found if balanced(run)] if part == "train" else []
             if balanced:
                 parts[-1] += f" (balanced: {_span(run.split.trained_on for run in balanced)})"
         words = f"{protocol.replace('_', ' ')}: " if protocol else ""
         told.append(words + ", ".join(parts))
     return told
-
-
-def _balanced(run: RunRecord) -> bool:
-    return run.split.trained_on not in (None, run.split.sizes["train"])
 
 
 def _span(counts: Iterable[int]) -> str:

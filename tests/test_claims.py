@@ -939,9 +939,9 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     assert "both results of ResNet18 would be inconclusive and the other four exceeded." in note
     assert "With ten times our learning rate every run of ResNet18 is points lower" in believe
     assert "number on PrivateTest and on PublicTest, though after 20 there by less than" in believe
-    assert "are nearer to ours at the higher rate, on both parts, after 20 epochs and" in believe
-    assert "and after 30, when on PrivateTest by less than a point." in believe
-    nearer = {}
+    assert "averaged over three seeds, the recalls of the single expressions are nearer" in believe
+    assert "at the higher rate, on both parts, after 20 epochs and after 30; but a single run" in believe
+    assert "lies farther from them on average than one at our rate." in believe
     for epochs in (20, 30):
         printed = cells[f"table5-1-accuracy-{epochs}"].cell
         fields = printed.select | {"learning_rate": 0.1}
@@ -961,10 +961,13 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
         by_less_than_a_point = public - (printed.value - printed.margin) < 1
         assert by_less_than_a_point == (epochs == 20)
         for part in ("test", "val"):
-            apart = [recalls_apart(runs, printed.column, part) for runs in (usual, faster)]
-            nearer[part, epochs] = apart[0] - apart[1]
-    assert min(nearer.values()) > 0
-    assert [which for which, points in nearer.items() if points < 1] == [("test", 30)]
+            ours, higher = (recalls_apart(runs, printed.column, part) for runs in (usual, faster))
+            assert higher < ours
+            ours, higher = (
+                np.mean([recalls_apart([run], printed.column, part) for run in runs])
+                for runs in (usual, faster)
+            )
+            assert higher > ours
     assert (
         "VGG19 and the layer are above the margin, too; of ResNet18 the runs do not tell" in believe
     )

@@ -67,13 +67,44 @@ def test_an_output_below_one_half_counts_for_the_expression_that_is_not_there(
     assert (step.before, step.after) == (100, 50)
 
 
-def test_only_runs_that_scored_their_training_images_show_the_parts(make_record):
+def test_only_runs_that_scored_their_training_images_show_them(make_record):
     plain = make_record("a-seed0", correct=20, n=40)
-    assert gaps.which_part([plain]) == []
-    steps = gaps.which_part([with_parts(plain, train=(90, 100), val=(30, 50))])
-    assert [step.after for step in steps] == [60, 90]
-    assert {step.before for step in steps} == {50}
-    assert steps[1].difference.mean == pytest.approx(40)
+    assert gaps.training_part([plain]) == []
+    (step,) = gaps.training_part([with_parts(plain, train=(90, 100))])
+    assert (step.before, step.after) == (50, 90)
+    assert step.difference.mean == pytest.approx(40)
+
+
+def test_images_that_nothing_balanced_are_no_balanced_ones(make_record):
+    plain = with_parts(
+        make_record("a-seed0", correct=20, n=40), train=(90, 100), trained_on=(95, 100)
+    )
+
+    def told(trained_on):
+        split = plain.split.model_copy(update={"trained_on": trained_on})
+        steps = gaps.training_part([plain.model_copy(update={"split": split})])
+        return [(step.what, step.after) for step in steps]
+
+    as_they_were = [("training images", 90)]
+    assert told(None) == told(plain.split.sizes["train"]) == as_they_were
+    assert told(60) == [*as_they_were, ("balanced training images", 95)]
+
+
+def test_validation_stands_beside_the_test_part_only_where_it_chose_the_epoch(make_record):
+    def told(rule=gaps.ON_VALIDATION, **fields):
+        run = with_parts(make_record("a-seed0", correct=20, n=40, **fields), val=(30, 50))
+        selection = run.selection.model_copy(update={"rule": rule})
+        steps = gaps.validation_part([run.model_copy(update={"selection": selection})])
+        return [(step.before, step.after) for step in steps]
+
+    assert told() == [(50, 60)]
+    assert told(rule="last epoch") == told(fold=0) == []
+
+
+def test_the_rule_that_records_name_is_known():
+    """Another wording in the loops would empty the table."""
+    rules = {run.selection.rule for paper in published_papers() for run in records.read_all(paper)}
+    assert gaps.ON_VALIDATION in rules
 
 
 def test_an_epoch_chosen_on_the_test_part_is_held_against_its_twin(make_predictions, tmp_path):

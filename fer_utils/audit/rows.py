@@ -60,7 +60,7 @@ class Trio:
 
     @property
     def top1(self) -> tuple[float, float]:
-        """Top-1 accuracy if the printed accuracy is element-wise, of one-hot predictions."""
+        """Top-1 accuracy if the printed one is element-wise and each image has an output above 1/2."""
         return top1_from_elementwise(self.accuracy.bounds, self.num_classes)
 
     @property
@@ -75,7 +75,10 @@ class Trio:
         return any(overlap(self.accuracy.bounds, found) for found in readings if found)
 
     def accuracy_is_elementwise(self) -> bool:
-        """Whether it can be element-wise, beside averages over expressions, on some part."""
+        """Whether it can be element-wise, beside averages over expressions, on some part.
+
+        Each image has one output above one half; with others, more would be possible.
+        """
         if self.precision is None:
             return overlap(self.top1, self.averaged)
         return any(
@@ -170,7 +173,7 @@ def _elementwise(paper: str, found: list[Trio]) -> Finding:
         f"{span(trio.elementwise)} % follows, {trio.accuracy} % is printed"
         for trio in direct
     ] + [
-        f"{trio.label}, from averages over expressions: possible, with a top-1 accuracy of "
+        f"{trio.label}, from averages over expressions: possible; the top-1 accuracy is then "
         f"{span(trio.top1)} %"
         for trio in possible
     ]
@@ -182,12 +185,12 @@ def _elementwise(paper: str, found: list[Trio]) -> Finding:
         claim=f"Accuracies of {joined([f'{trio.accuracy} %' for trio in found])}.",
         test="Can they be element-wise: each of an image's K outputs right or wrong by itself?",
         result=f"With recall and precision of the outputs above one half, {len(agree)} of "
-        f"{len(direct)} rows agree; with averages over expressions, {len(possible)} of "
-        f"{len(found)} are possible.",
+        f"{len(direct)} rows agree; with averages over expressions, where each image has an output "
+        f"above one half, {len(possible)} of {len(found)} are possible.",
         details=tuple(listed),
         confidence="likely" if sure else "weak" if possible or agree else "nothing can be said",
         means="Element-wise accuracy is one explanation of an accuracy so far above its recall; "
-        "the recall is then nearer to top-1 accuracy."
+        "top-1 accuracy is then another number."
         if possible or agree
         else "Element-wise accuracy does not explain these rows either.",
         does_not_mean="That it is the explanation: rows that agree can do so by chance, those that "

@@ -6,7 +6,6 @@ Source: brown2017 (whole counts behind printed means).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import prod
 
 import numpy as np
 
@@ -105,7 +104,8 @@ def _granularity(paper: str, cells: list[PublishedCell]) -> Outcome:
         return Passed(paper, "granularity", ids)
 
     tried = [n for n in sizes if fitting and n <= fitting[0]]
-    luck = 1 - prod(1 - chance(figures, n) for n in tried) if fitting else 1.0
+    # Added up: sizes of which one is a multiple of the other do not fit independently.
+    luck = min(1.0, sum(chance(figures, n) for n in tried)) if fitting else 1.0
     excluded = {n: label for n, label in sizes.items() if n not in fitting}
     by_chance = grade(luck) == "nothing can be said"
     if fitting and not excluded and by_chance:
@@ -175,7 +175,7 @@ def _smallest_fit(figures: list[Printed], coarsest: int) -> list[str]:
     if not len(fits):
         return []
     n = int(fits.min())
-    luck = 1 - prod(1 - chance(figures, m) for m in range(1, n + 1))
+    luck = min(1.0, sum(chance(figures, m) for m in range(1, n + 1)))
     return [f"The smallest number that would do is {n:,}; chance finds one up to it {odds(luck)}."]
 
 

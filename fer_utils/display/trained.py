@@ -14,6 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from fer_utils import metrics
 from fer_utils.display.cells import NO_RUN, interval, note, table
 from fer_utils.estimates import Estimate, estimate
+from fer_utils.gaps import balanced
 from fer_utils.records import RESULTS, RunRecord, read_probabilities
 
 
@@ -174,7 +175,11 @@ def parts_and_figures(
     rows = []
     for values, group in groups.items():
         for part, words in PARTS.items():
-            scored = [run.metrics[part] for run in group if part in run.metrics]
+            scored = [
+                run.metrics[part]
+                for run in group
+                if part in run.metrics and (part != "trained_on" or balanced(run))
+            ]
             if not scored:
                 continue
             precision = [metrics.macro_precision(np.array(s["confusion_matrix"])) for s in scored]
@@ -396,11 +401,15 @@ def contradicted(run: RunRecord, found: Sequence[Mapping]) -> HTML:
 # Which test images of FER+ count, from the rule that keeps most to the one that keeps fewest.
 RULES = {
     "any": "at least one vote for an expression",
-    "plurality": "an expression leads the votes",
+    "plurality": "an expression leads the votes, alone or with others",
     "probability": "the leading expressions hold more than half",
     "multi_target": "answers with 30 % hold more than half, an expression leads",
     "majority": "one expression has more than half",
 }
+OUTLIERS = (
+    "Halves and 30 % are of the votes that are left when an answer's only vote is dropped, as FER+'s "
+    "authors do."
+)
 
 
 def by_rule(runs: Sequence[RunRecord]) -> dict[str, Estimate]:
@@ -430,7 +439,8 @@ def rules(found: Mapping[str, Estimate]) -> HTML | Markdown:
                 "Accuracy, %": interval(ours),
             }
             for rule, ours in found.items()
-        ]
+        ],
+        OUTLIERS,
     )
 
 
