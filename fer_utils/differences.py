@@ -10,7 +10,7 @@ does by chance to single images counts once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ def of_estimates(before: Estimate, after: Estimate) -> Difference:
     """Between numbers of different images: what these give to the errors is independent.
 
     Where both are of the same runs, the networks are the same, and it is the difference in each
-    seed that spreads.
+    seed that spreads. From a printed number, which has no interval, the one of `after` is taken: it
+    ends at 0 and at 100 %.
 
     Args:
         before, after: in one unit, which the difference then has; percent gives points.
@@ -66,7 +67,10 @@ def of_estimates(before: Estimate, after: Estimate) -> Difference:
         return _difference(after.mean - before.mean, *drawn.with_seeds(apart))
     errors = [(found.standard_error, found.df) for found in (before, after)]
     error = float(np.hypot(before.standard_error, after.standard_error))
-    return _difference(after.mean - before.mean, error, welch_satterthwaite(*errors))
+    found = _difference(after.mean - before.mean, error, welch_satterthwaite(*errors))
+    if before.low < before.high or before.standard_error:
+        return found
+    return replace(found, low=after.low - before.mean, high=after.high - before.mean)
 
 
 def of_scores(

@@ -165,7 +165,9 @@ def training_part(runs: Sequence[RunRecord]) -> list[Step]:
     steps = []
     for name, group in groups([run for run in runs if "train" in run.metrics]):
         of_test = accuracy(group)
-        steps.append(_between(name, group, "training images", of_test, accuracy(group, part="train")))
+        steps.append(
+            _between(name, group, "training images", of_test, accuracy(group, part="train"))
+        )
         if all("trained_on" in run.metrics and balanced(run) for run in group):
             of_balanced = accuracy(group, part="trained_on")
             steps.append(_between(name, group, "balanced training images", of_test, of_balanced))

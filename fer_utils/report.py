@@ -254,9 +254,9 @@ def _used(dataset: str, recorded: Sequence[RunRecord]) -> list[str]:
         parts = []
         for part in found[0].split.sizes:
             parts.append(f"{part} {_span(run.split.sizes[part] for run in found)}")
-            balanced = [run for run in found if balanced(run)] if part == "train" else []
-            if balanced:
-                parts[-1] += f" (balanced: {_span(run.split.trained_on for run in balanced)})"
+            other = [run for run in found if balanced(run)] if part == "train" else []
+            if other:
+                parts[-1] += f" (balanced: {_span(run.split.trained_on for run in other)})"
         words = f"{protocol.replace('_', ' ')}: " if protocol else ""
         told.append(words + ", ".join(parts))
     return told

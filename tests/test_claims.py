@@ -940,7 +940,10 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     assert "With ten times our learning rate every run of ResNet18 is points lower" in believe
     assert "number on PrivateTest and on PublicTest, though after 20 there by less than" in believe
     assert "averaged over three seeds, the recalls of the single expressions are nearer" in believe
-    assert "at the higher rate, on both parts, after 20 epochs and after 30; but a single run" in believe
+    assert (
+        "at the higher rate, on both parts, after 20 epochs and after 30; but a single run"
+        in believe
+    )
     assert "lies farther from them on average than one at our rate." in believe
     for epochs in (20, 30):
         printed = cells[f"table5-1-accuracy-{epochs}"].cell

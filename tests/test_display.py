@@ -658,7 +658,7 @@ def test_changes_of_a_row_are_paired_and_need_every_fold(make_predictions, tmp_p
         return Comparison("p", "t", made, OURS, "inconclusive", "made")
 
     def made(form, protocol, scores, **fields):
-        name = f"{form}-{protocol}-{fields.get('fold', '')}"
+        name = f"{form}-{protocol}-{fields.get('fold', '')}-{fields.get('seed', 0)}"
         return make_predictions(name, scores, form=form, protocol=protocol, **fields)
 
     found = [cell("Whole <b>", 0.99, "whole"), cell("without", 0.97, "less"), cell("x", 0.9, "x")]
@@ -676,6 +676,10 @@ def test_changes_of_a_row_are_paired_and_need_every_fold(make_predictions, tmp_p
     assert [row[:2] for row in cells[1:]] == [["without", "-2.00"], ["x", "-9.00"]]
     assert [row[2].split(" ")[0] for row in cells[1:]] == ["-50.0", "–"]
     assert [row[3].split(" ")[0] for row in cells[1:]] == ["+50.0", "–"]
+    assert "seed" not in html
+    recorded.append(made("whole", "image", half, seed=1))
+    html = display.changes(found, found[0], recorded, tmp_path).data
+    assert re.search(r">-50\.0 \([^)]*\), seed 0</td>", html.replace("\N{NO-BREAK SPACE}", " "))
 
 
 # ---- nothing recorded --------------------------------------------------------------------------
@@ -909,7 +913,7 @@ def test_values_without_a_margin_stand_beside_what_was_used_or_measured(make_rec
 
 def test_improvements_are_ours_less_the_cited_rows_in_points():
     paper = load_published("wang2023")
-    half = 0.02 / 1.6449  # a normal interval of 2 points to either side, cut off at 1 where it ends
+    half = 0.02 / 1.6449  # a normal interval of 2 points to either side, which ends at 1
     ours = {"table4-ours-ckplus": Estimate(0.99, 0.97, 1, (0.99,), 147, standard_error=half)}
     found = [
         Comparison(paper.paper, table.id, cell, ours.get(cell.id), None, "made")
@@ -919,7 +923,7 @@ def test_improvements_are_ours_less_the_cited_rows_in_points():
     rows = {row[0]: row for row in rows_of(display.improvements("wang2023", found))}
     (pacnn,) = (row for name, row in rows.items() if name.startswith("PACNN"))
     assert pacnn[1:3] == ["0.9703", "2.29%"]
-    assert pacnn[3] == "+1.97 (-0.03 to +3.97)"
+    assert pacnn[3] == "+1.97 (-0.03 to +2.97)"
     assert {row[3] for name, row in rows.items() if name.endswith("FER+")} == {"–"}
 
 

@@ -189,7 +189,8 @@ def changes(
     """How far each row of a published table lies from one of its rows, printed and ours.
 
     Ours are of the same test images, with the interval of the difference. A row whose runs lack a
-    fold that those of the reference have, or share no seed with them, has none.
+    fold that those of the reference have, or share no seed with them, has none; where they share
+    only some, these are named.
 
     Args:
         comparisons: accuracies of one table and column.
@@ -203,12 +204,15 @@ def changes(
     """
 
     def points(before: dict, after: dict | None) -> str:
-        pairs = differences.comparable(select(recorded, before), select(recorded, after or {}))
+        runs = select(recorded, before), select(recorded, after or {})
+        pairs = differences.comparable(*runs)
         if after is None or not pairs[0]:
             return "–"
         found = differences.of_runs(*pairs, folder)
         ends = f"({found.low:+.1f} to {found.high:+.1f})".replace(" ", "\N{NO-BREAK SPACE}")
-        return f"{found.mean:+.1f} {ends}"
+        shared, either = ({run.seed for run in of} for of in (pairs[0], sum(runs, [])))
+        of_some = f", seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, sorted(shared)))}"
+        return f"{found.mean:+.1f} {ends}{of_some if shared < either else ''}"
 
     base = reference.cell
     scale = 100 if base.unit == "fraction" else 1
