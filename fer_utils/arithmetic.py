@@ -304,8 +304,8 @@ def top1_from_elementwise(
     """Top-1 accuracy behind an element-wise accuracy, where each image has an output above 1/2.
 
     A wrong image has two wrong outputs of K, a right one none: 1 - K (1 - E) / 2. An image without
-    such an output has one wrong output, whether its highest is right or not; with many of them top-1
-    accuracy can be any other.
+    such an output has one wrong output, whether its highest is right or not; with many of them
+    top-1 accuracy can be any other.
 
     Args:
         elementwise: lowest and highest, fractions.

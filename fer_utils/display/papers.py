@@ -210,7 +210,7 @@ def changes(
             return "–"
         found = differences.of_runs(*pairs, folder)
         ends = f"({found.low:+.1f} to {found.high:+.1f})".replace(" ", "\N{NO-BREAK SPACE}")
-        shared, either = ({run.seed for run in of} for of in (pairs[0], sum(runs, [])))
+        shared, either = ({run.seed for run in of} for of in (pairs[0], [*runs[0], *runs[1]]))
         of_some = f", seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, sorted(shared)))}"
         return f"{found.mean:+.1f} {ends}{of_some if shared < either else ''}"
 

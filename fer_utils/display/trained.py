@@ -407,8 +407,8 @@ RULES = {
     "majority": "one expression has more than half",
 }
 OUTLIERS = (
-    "Halves and 30 % are of the votes that are left when an answer's only vote is dropped, as FER+'s "
-    "authors do."
+    "Halves and 30 % are of the votes that are left when an answer's only vote is dropped, as "
+    "FER+'s authors do."
 )
 
 
