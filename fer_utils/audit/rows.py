@@ -60,7 +60,7 @@ class Trio:
 
     @property
     def top1(self) -> tuple[float, float]:
-        """Top-1 accuracy if the printed one is element-wise, each image with an output above 1/2."""
+        """Top-1 accuracy if the printed one is element-wise and all have an output above 1/2."""
         return top1_from_elementwise(self.accuracy.bounds, self.num_classes)
 
     @property
