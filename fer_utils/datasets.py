@@ -134,6 +134,24 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> FaceDatas
     raise ValueError(f"{name!r} is not one of {', '.join(dataset_names())}")
 
 
+def is_there(name: str, root: str | Path | None = None) -> bool:
+    """Whether anything of a data set is there, whole or damaged; FER+ needs its images, too.
+
+    Args:
+        name: one of `dataset_names()`.
+        root: the data root, see `load`.
+    """
+    if name == "synthetic":
+        return True
+    try:
+        _find(load_manifest(name), data_root(root))
+    except DataMissing:
+        return False
+    except DataError:  # which whoever loads it tells
+        return True
+    return name != "ferplus" or is_there("fer2013", root)
+
+
 def array_hash(*arrays: np.ndarray) -> str:
     """sha256 over dtype, shape and bytes of each array."""
     digest = hashlib.sha256()

@@ -370,7 +370,7 @@ def read_probabilities(record: RunRecord, folder: Path = RESULTS) -> tuple[np.nd
         return arrays["probabilities"], arrays["labels"].astype(np.int64)
 
 
-def stale(runs: Sequence[RunRecord]) -> set[str]:
+def stale(runs: Sequence[RunRecord], data: bool = True) -> set[str]:
     """Names of the runs whose number might come out otherwise today.
 
     A run is stale when its data are no longer those of the manifest, or when its code has changed.
@@ -380,6 +380,7 @@ def stale(runs: Sequence[RunRecord]) -> set[str]:
 
     Args:
         runs: all records of one paper, the repeated ones included.
+        data: whether the data count, or the code alone.
     """
     current: dict[tuple[str, ...], str | None] = {}
     for run in runs:
@@ -390,7 +391,7 @@ def stale(runs: Sequence[RunRecord]) -> set[str]:
         run.run
         for run in runs
         if current[run.code.entry_points] not in same.get(run.code.sha256, {run.code.sha256})
-        or _other_data(run)
+        or (data and _other_data(run))
     }
 
 

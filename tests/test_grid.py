@@ -10,6 +10,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
+import trees
 from pydantic import ValidationError
 
 from fer_utils import grid, provenance, records
@@ -74,7 +75,7 @@ def jaffe(monkeypatch, tmp_path):
 
 
 def test_every_entry_that_names_a_data_set_is_asked_for_by_a_run():
-    for paper in ("yengikand2023", "wang2023", "rahman2021", "nouisser2023"):
+    for paper in published_papers():
         published = load_published(paper)
         runs = grid.plan([paper], recorded=(), seeds=(0,))
         asked = [cell.select for cell in published.cells if not cell.not_comparable]
@@ -100,6 +101,68 @@ def test_a_published_entry_with_a_parameter_that_its_chapter_lacks_is_refused(mo
     told = "another: its chapter has no parameter 'convolutoin'; did you mean 'convolution'?"
     with pytest.raises(grid.GridError, match=re.escape(told)):
         plan()
+
+
+# Without these no run can differ: they need another value of what an entry names, or of what
+# stands apart.
+ONLY_WITH_OTHERS = {
+    "nouisser2023": {"attention_from"},  # variant
+    "wang2023": {"mode", "keep"},  # dataset
+    "yengikand2023": {"pretraining", "choose_on", "width_multiplier"},  # contrast, reading
+}
+OF_A_CALL = {"profile", "data_root", "output_dir", "records_dir", "threads", "images"}
+
+
+def test_every_entry_names_all_that_runs_may_differ_in():
+    """Else a run of one's own with another value would count for it."""
+    for paper in published_papers():
+        published, chapter = load_published(paper), grid.read_chapter(paper)
+        entries = [(cell.id, cell.select) for cell in published.cells if not cell.not_comparable]
+        entries += [(c.id, fields) for c in published.cells for fields in c.also.values()]
+        for detail in published.open:
+            every = (detail.ours, *detail.other.values())
+            entries += [(detail.id, fields) for fields in every]
+        needless = OF_A_CALL | {"seed", "fold", "reading", *ONLY_WITH_OTHERS.get(paper, ())}
+        for name, fields in entries:
+            if "dataset" in fields:
+                assert chapter.parameters.keys() - fields.keys() <= needless, (paper, name)
+
+
+def test_another_choice_that_would_count_for_a_number_is_refused(monkeypatch):
+    """A verdict reads all runs with what its cell names."""
+    fields = {"dataset": "fer2013", "convolution": "depthwise"}
+    beside = fields | {"dropout": 0.5}
+
+    def ask(cell, other):
+        asked = [Request(PAPER, cell, 0, ["the number"]), Request(PAPER, other, 2, ["a choice"])]
+        monkeypatch.setattr("fer_utils.grid.requests_of", lambda paper, table: asked)
+        return plan()
+
+    told = "a choice: its dropout is 0.5, and the number names none, so its runs would count there"
+    with pytest.raises(grid.GridError, match=re.escape(told)):
+        ask(fields, beside)
+    assert len(ask(fields | {"dropout": 0.2}, beside)) == 2
+    assert len(ask(fields, beside | {"reading": "another"})) == 2
+    assert len(ask(fields, fields | {"dropout": 0.2})) == 1  # as the chapter has it
+
+
+def test_weights_are_those_of_a_run_with_the_same_parameters():
+    """Among open details stands a ResNet18 in float32; a fusion's members are not."""
+    name = next(
+        run.name
+        for run in grid.plan(["rahman2021"], table="open", recorded=(), seeds=(0,))
+        if run.fields["model"] == "fusion_vote"
+    )
+    for table in ("open", None):
+        runs = {
+            run.name: run
+            for run in grid.plan(["rahman2021"], table=table, recorded=(), seeds=(0,), only=[name])
+        }
+        firsts = [runs[first] for first in runs[name].first]
+        assert {run.fields["model"] for run in firsts} == {"resnet18", "vgg19_bn"}
+        same = ("precision", "learning_rate", "padding", "epochs", "batch_size", "crops")
+        for run in firsts:
+            assert all(run.fields[key] == runs[name].fields[key] for key in same)
 
 
 def test_one_run_answers_every_cell_that_it_can():
@@ -163,12 +226,16 @@ def test_a_run_joins_where_another_needs_its_weights():
 def test_table_and_paper_narrow_the_grid_and_wrong_ones_are_named():
     assert {run.rank for run in plan(table="open")} == {2}
     assert {run.rank for run in plan(table="Table II")} == {0, 1}
-    with pytest.raises(grid.GridError, match="TABLE=Table IX: one of Section III"):
+    with pytest.raises(grid.GridError, match="TABLE=Table IX: one of Table II, a"):
         plan(table="Table IX")
     with pytest.raises(grid.GridError, match="PAPER=smith2024: one of"):
         grid.chosen("smith2024")
     with pytest.raises(grid.GridError, match="SEEDS=first"):
         grid.chosen(PAPER, seeds="first")
+    with pytest.raises(grid.GridError, match="ONLY=,: beginnings of runs' names"):
+        grid.chosen(PAPER, only=",")
+    with pytest.raises(grid.GridError, match="TABLE=Section III: no run is for it"):
+        plan(table="Section III")
     for seeds in ("-1", "1.5", "", 2**32):
         with pytest.raises(grid.GridError, match=rf"^SEEDS={seeds}: whole numbers.* such as 0 1 2"):
             grid.chosen(PAPER, seeds=seeds)
@@ -334,6 +401,42 @@ def test_a_record_counts_where_a_check_has_found_its_data(
     assert same or told.why == "its data have changed"
 
 
+def test_runs_of_ones_own_data_count_where_a_check_has_found_these(jaffe, monkeypatch, tmp_path):
+    """Also where the manifest knows others: else they would be planned for ever."""
+    made = recorded(jaffe, loaded="1" * 64)
+    monkeypatch.setattr(records, "_other_data", lambda run: True)
+    monkeypatch.setattr("fer_utils.grid.recorded.checked_data", lambda *of: tmp_path / "found.json")
+    told = {run.name: run for run in plan(made)}[jaffe.name]
+    assert told.why == "its code or data have changed"
+    (tmp_path / "found.json").write_text(json.dumps({"sources": {}, "arrays": ["1" * 64]}))
+    assert {run.name: run for run in plan(made)}[jaffe.name].state == "recorded"
+
+
+def test_what_the_workflow_did_not_leave_is_no_finished_run(jaffe, monkeypatch, tmp_path):
+    done = tmp_path / "done.json"
+    done.write_text("")
+    monkeypatch.setattr("fer_utils.grid.recorded.done_file", lambda run: done)
+    assert {run.name: run for run in plan()}[jaffe.name].state == "to run"
+
+
+def test_a_seed_does_not_move_what_a_run_is_expected_to_cost(jaffe):
+    """The middle of the records that are as much alike."""
+    others = [
+        replace(
+            recorded(jaffe, training=training, seed=seed),
+            run=f"other-{seed}",
+            parameters={**jaffe.fields, "seed": seed, "dropout": 0.5},
+        )
+        for seed, training in enumerate((4000.0, 1000.0, 1600.0))
+    ]
+    expected = {
+        run.fields["seed"]: run.seconds
+        for run in grid.plan([PAPER], recorded=others, seeds=(0, 1, 2))
+        if run.label.replace(f"seed{run.fields['seed']}", "seed0") == jaffe.label
+    }
+    assert expected == dict.fromkeys((0, 1, 2), 1610.0)
+
+
 def test_a_run_whose_record_is_gone_is_made_again(jaffe, monkeypatch, tmp_path):
     done = tmp_path / "done.json"
     done.write_text(json.dumps({"run": f"{jaffe.label}-made"}))
@@ -351,15 +454,15 @@ def test_another_file_of_the_data_is_another_run(jaffe, tmp_path):
 
 def test_files_below_linked_folders_are_seen_as_the_loaders_see_them(monkeypatch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "data" / "jaffe").mkdir(parents=True)
-    (tmp_path / "data" / "jaffe" / "faces").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "CK+48").mkdir(parents=True)
+    (tmp_path / "data" / "CK+48" / "happy").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "data")  # in a circle
     monkeypatch.setenv("FER_DATA", str(tmp_path / "data"))
     keys = []
     for content in (b"something", b"another one"):
-        (tmp_path / "elsewhere" / "a.tiff").write_bytes(content)
+        (tmp_path / "elsewhere" / "S010_004_00000017.png").write_bytes(content)
         grid.data_key.cache_clear()
-        keys.append(grid.data_key("jaffe"))
+        keys.append(grid.data_key("ck48"))
     grid.data_key.cache_clear()
     assert None not in keys
     assert len(set(keys)) == 2
@@ -387,6 +490,66 @@ def test_a_run_waits_for_the_data_of_a_recorded_one_whose_weights_it_needs(jaffe
     on_jaffe = [run for run in plan(there) if run.dataset == "jaffe" and run.first]
     assert {run.state for run in on_jaffe} == {"absent"}
     assert {run.why for run in on_jaffe} == {"fer2013 is not under FER_DATA"}
+
+
+@pytest.mark.usefixtures("jaffe")
+def test_weights_that_are_here_are_not_made_again(jaffe, monkeypatch, tmp_path):
+    first = next(run for run in plan() if run.name == jaffe.first[0])
+    there = recorded(first, parameters={**first.fields, "epochs": 20})
+    there.data.sha256 = next(iter(load_manifest("fer2013").arrays))
+    monkeypatch.setattr("fer_utils.grid.order.BUILD", tmp_path)
+    folder = tmp_path / PAPER / "runs" / there.run
+    folder.mkdir(parents=True)
+
+    def state(epoch: int) -> str:
+        told = {"epoch": epoch, "best": "epoch-0009.keras"}
+        (folder / "state.json").write_text(json.dumps(told))
+        return next(run.state for run in plan(there) if run.name == first.name)
+
+    assert state(20) == "to run"  # what it names is not here
+    (folder / "epoch-0009.keras").write_bytes(b"weights")
+    assert state(19) == "to run"
+    assert state(20) == "recorded"
+
+
+def test_what_starts_from_changed_weights_is_made_again(jaffe):
+    first = next(run for run in plan() if run.name == jaffe.first[0])
+    for why, state in (
+        ("its data have changed", "to run"),
+        (grid.NO_RECORD, "recorded"),
+        (grid.FOR_WEIGHTS, "recorded"),
+    ):
+        changed = replace(first, state="to run", why=why)
+        told = grid.with_first([changed, replace(jaffe, state="recorded", why="made")])
+        assert told[-1].state == state
+    assert told[-1].why == "made"
+
+
+def test_weights_that_nothing_is_to_start_from_are_not_made(jaffe):
+    first = next(run for run in plan() if run.name == jaffe.first[0])
+    of_others = replace(first, state="to run", answers=(f"weights for {jaffe.label}",))
+    made = replace(jaffe, state="recorded", why="made")
+    (left,) = grid.with_first([of_others, made])
+    assert (left.name, left.first) == (jaffe.name, ())
+    assert len(grid.with_first([of_others, replace(jaffe, state="to run")])) == 2
+    assert len(grid.with_first([replace(first, state="to run"), made])) == 2
+
+
+def test_litter_is_no_data_and_votes_alone_are_no_images(monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    (tmp_path / "jaffe").mkdir()
+    (tmp_path / "jaffe" / ".DS_Store").write_bytes(b"litter")
+    trees.fer2013(tmp_path)
+    grid.data_key.cache_clear()
+    found = {name: grid.data_key(name) for name in ("fer2013", "ferplus", "jaffe", "ckplus")}
+    trees.ferplus(tmp_path)
+    grid.data_key.cache_clear()
+    assert grid.data_key("ferplus")
+    (tmp_path / "fer2013" / "fer2013.csv").unlink()
+    grid.data_key.cache_clear()
+    assert grid.data_key("ferplus") is None
+    grid.data_key.cache_clear()
+    assert [name for name, key in found.items() if key] == ["fer2013"]
 
 
 def test_absent_data_are_told_and_nothing_is_run(monkeypatch, tmp_path):
@@ -483,7 +646,7 @@ def test_a_recorded_run_is_made_again_only_for_one_that_the_hours_leave():
 
 
 def test_what_snakemake_reads_as_a_number_or_is_none_is_told():
-    with pytest.raises(grid.GridError, match="TABLE=5: one of Section III"):
+    with pytest.raises(grid.GridError, match="TABLE=5: one of Table II"):
         grid.chosen(PAPER, table=5, seeds=0)
     for hours in ("abc", "nan", "-1", 0, ""):
         with pytest.raises(grid.GridError, match=f"HOURS={hours}: a number above 0, such as 0.5"):

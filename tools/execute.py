@@ -185,6 +185,14 @@ def how_far(log: Path) -> str:
     return ", ".join(told) or "starting"
 
 
+def from_anywhere() -> None:
+    """Name the folders of data and cache from the root: what is started works in the project."""
+    for name in ("FER_DATA", "FER_CACHE"):
+        if named := os.environ.get(name):
+            with suppress(RuntimeError):  # no such home folder, which whoever reads it tells
+                os.environ[name] = str(Path(named).expanduser().absolute())
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """What reads a whole number that is not below `least`."""
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 import build_book
-from execute import ROOT, at_least, end_as_by_ctrl_c
+from execute import ROOT, at_least, end_as_by_ctrl_c, from_anywhere
 from jobs import Busy, cores, locked, snakemake
 from train import sentence
 
@@ -47,8 +47,11 @@ def main() -> None:
     parser.add_argument("--profile", help="a folder of Snakemake options, for a cluster")
     parser.add_argument("--no-book", action="store_true", help="stop when the runs are made")
     options = parser.parse_args()
+    from_anywhere()
     if options.json and not options.dry_run:
         parser.error("--json is for --dry-run")
+    if options.json and options.hours:
+        parser.error("--json lists every run, --hours leaves some out: one of the two")
     # A name alone may be one of Snakemake's own profiles.
     if "/" in (options.profile or "") and not (ROOT / options.profile).is_dir():
         parser.error(f"--profile: {options.profile} is no folder")
@@ -125,8 +128,9 @@ def make(runs: list[grid.Run], options: argparse.Namespace, words: dict) -> int:
     if 0 < len(first) < len(left):  # the published numbers themselves come first
         arguments += ["--prioritize", *targets(first)]
     status = snakemake(arguments, running=build, gpu=options.gpu, **progress) if left else 1
-    print(f"{finished()} of {len(to_do)} runs made.", flush=True)
-    return status or len(lost)
+    made = finished()
+    print(f"{made} of {len(to_do)} runs made.", flush=True)
+    return status or len(lost) or len(to_do) - made
 
 
 def prepare(runs: list[grid.Run], config: list[str], **progress: Any) -> set[str]:
@@ -197,7 +201,7 @@ def listing(runs: list[grid.Run], options: argparse.Namespace) -> str:
         lines.append(f"{count} wait for data: {dataset}")
     longer = [run for run in runs if run.state == "to run" and run not in to_do]
     if longer:
-        cost = told(sum(run.seconds or 0 for run in longer))
+        cost = told(sum(own_seconds(run, longer) or 0 for run in longer))
         lines.append(
             f"{len(longer)} left open, over {options.hours} hours with the runs they start from, "
             f"or of unknown cost: {cost} or more"
@@ -247,6 +251,8 @@ def verdicts_of(papers: set[str]) -> dict[tuple[str, str], str]:
 def purpose(run: grid.Run, verdicts: dict[tuple[str, str], str]) -> str:
     """The first number that a run is for, and how many more."""
     cells = [verdicts[run.paper, cell] for cell in run.cells if (run.paper, cell) in verdicts]
+    if run.why == grid.FOR_WEIGHTS:  # what it is recorded for stays as it is
+        return "nothing by itself"
     first = run.answers[0] + (f" ({cells[0]})" if cells else "")
     more = len(run.answers) - 1
     return first + (f" and {more} more" if more else "")

@@ -25,7 +25,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from execute import ROOT, at_least, die_with_parent, end_as_by_ctrl_c, how_far
+from execute import (
+    ROOT,
+    at_least,
+    die_with_parent,
+    end_as_by_ctrl_c,
+    from_anywhere,
+    how_far,
+)
 from jobs import Busy, cores, locked
 from reproduce import check_data, slow_here
 from train import beside, sentence
@@ -91,6 +98,7 @@ def main() -> None:
         help="pack unfinished runs, too, and finished ones that others start from",
     )
     options = parser.parse_args()
+    from_anywhere()
     if options.checkpoints and not options.pack:
         parser.error("--checkpoints: needs --pack, the archive that they go into")
     if options.pack and (problem := refusal(options.pack)):
@@ -100,10 +108,10 @@ def main() -> None:
     build = ROOT / "build" / ("smoke-grid" if options.smoke else "grid")
     try:
         words = (options.paper, options.table, options.seeds, options.smoke)
-        runs = grid.chosen(*words, only=" ".join(options.only))
+        runs = grid.chosen(*words, only=" ".join(options.only) if options.only else None)
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
             if check_data(runs):
-                runs = grid.chosen(*words, only=" ".join(options.only))
+                runs = grid.chosen(*words, only=" ".join(options.only) if options.only else None)
             every = None
             if options.checkpoints:
                 # What is left out here may be made elsewhere. Both: a run that is there only

@@ -25,15 +25,24 @@ from fer_utils.grid.asked import (
     folds,
     make_run,
     merged,
+    refuse_mixed,
     refuse_unknown,
     requests_of,
 )
 from fer_utils.grid.chapters import has_chapter, read_chapter
 from fer_utils.grid.inputs import checked_data, data_key
 from fer_utils.grid.needs import preparations, resources, slow_here
-from fer_utils.grid.order import add_first, ordered, still_open, to_make, with_first
+from fer_utils.grid.order import (
+    FOR_WEIGHTS,
+    add_first,
+    ordered,
+    still_open,
+    to_make,
+    with_first,
+)
 from fer_utils.grid.recorded import Records
 from fer_utils.grid.runs import (
+    NO_RECORD,
     ROOT,
     GridError,
     Preparation,
@@ -72,8 +81,9 @@ def plan(
         by seed in each. A run comes after the one it starts from.
 
     Raises:
-        GridError: a paper, a table or the beginning of a name that does not exist, or a published
-            entry that names a parameter which its chapter does not have.
+        GridError: a paper, a table or the beginning of a name that does not exist, a published
+            entry that names a parameter which its chapter does not have, or one whose runs would
+            count for a number that they are beside.
     """
     names = list(papers or [name for name in published_papers() if has_chapter(name)])
     for name in names:
@@ -84,11 +94,23 @@ def plan(
             raise GridError(f"PAPER={name}: it has no chapter in notebooks/ yet")
     requests = [request for name in names for request in requests_of(load_published(name), table)]
     if table and not requests:
-        tables = {found.id for name in names for found in load_published(name).tables}
-        raise GridError(f"TABLE={table}: one of {', '.join(sorted(tables))}, a cell's id or open")
+        every = [found for name in names for found in load_published(name).tables]
+        asked = [
+            request.answers for name in names for request in requests_of(load_published(name), None)
+        ]
+        told = sorted(
+            {found.id for found in every if any(f"{found.id}: " in answers[0] for answers in asked)}
+        )
+        named = any(
+            table.casefold() in (found.id.casefold(), *(cell.id for cell in found.cells))
+            for found in every
+        )
+        problem = "no run is for it; " if named else ""
+        raise GridError(f"TABLE={table}: {problem}one of {', '.join(told)}, a cell's id or open")
     for request in requests:
         where = f"{request.paper}, {request.answers[0]}"
         refuse_unknown(request.fields, where, read_chapter(request.paper))
+    refuse_mixed(requests)
     for name in names:
         refuse_unknown(load_published(name).runs.parameters, f"{name}, runs", read_chapter(name))
     if recorded is None:
@@ -138,7 +160,10 @@ def chosen(
         raise GridError(f"SEEDS={seeds}: whole numbers, such as 0 1 2") from None
     if not told or not all(0 <= seed < 2**32 for seed in told):  # as `parameters` takes them
         raise GridError(f"SEEDS={seeds}: whole numbers from 0 to {2**32 - 1}, such as 0 1 2")
-    beginnings = str(only or "").replace(",", " ").split()
+    beginnings = None if only is None else str(only).replace(",", " ").split()
+    if beginnings == []:
+        raise GridError(f"ONLY={only}: beginnings of runs' names, such as ck48-stratified")
+    beginnings = beginnings or []
     if smoke:
         return narrowed(smoke_runs(plan(papers, table=table, seeds=told), told), beginnings)
     return plan(papers, table=table, seeds=told, only=beginnings)

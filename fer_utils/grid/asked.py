@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,38 @@ def refuse_unknown(names: Iterable[str], where: str, chapter: Chapter) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise GridError(f"{where}: its chapter has no parameter {name!r}{meant}")
+
+
+def refuse_mixed(requests: Sequence[Request]) -> None:
+    """No run of another choice may count for a published number.
+
+    A verdict reads every run that has what its cell names, so what is varied beside it has to be
+    named in the cell, too.
+
+    Args:
+        requests: of `requests_of`.
+
+    Raises:
+        GridError: the cell, and the parameter that it does not name.
+    """
+    judged: dict[tuple[str, str], Request] = {}
+    for request in requests:
+        if request.rank == 0:
+            key = (request.paper, json.dumps(request.fields, sort_keys=True))
+            judged.setdefault(key, request)
+    for cell in judged.values():
+        own = read_chapter(cell.paper).parameters
+        for other in requests:
+            if other.rank == 0 or other.paper != cell.paper:
+                continue
+            if not has(other.fields, records.APART | cell.fields):
+                continue
+            for key, value in other.fields.items():
+                if key not in cell.fields and value != own.get(key, value):
+                    raise GridError(
+                        f"{cell.paper}, {other.answers[0]}: its {key} is {value!r}, and "
+                        f"{cell.answers[0]} names none, so its runs would count there, too"
+                    )
 
 
 def merged(requests: list[Request]) -> list[Request]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from fer_utils import provenance
-from fer_utils.datasets import data_root
+from fer_utils.datasets import data_root, is_there
 from fer_utils.grid.runs import BUILD
 from fer_utils.manifests import MANIFESTS, load_manifest
 
@@ -28,6 +28,8 @@ def data_key(dataset: str) -> str | None:
     """
     if dataset == "synthetic":
         return provenance.code_hash(("fer_utils.synthetic:generate",))[:16]
+    if not is_there(dataset):
+        return None
     manifest = load_manifest(dataset)
     lines = []
     for directory in manifest.directories:

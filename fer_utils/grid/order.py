@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ from fer_utils.grid.asked import Request, make_run
 from fer_utils.grid.chapters import Chapter, read_chapter
 from fer_utils.grid.inputs import data_key, no_data
 from fer_utils.grid.needs import fits
-from fer_utils.grid.runs import GridError, Run, done_file, is_to_run
+from fer_utils.grid.runs import BUILD, NO_RECORD, GridError, Run, done_file, is_to_run
 from fer_utils.manifests import load_published
 
 FOR_WEIGHTS = "recorded, but its weights are needed here"
+FOR_OTHERS = "weights for "
+STARTS_OTHERWISE = "what it starts from has changed"
 
 
 def add_first(run: Run, runs: dict[str, Run]) -> None:
@@ -27,14 +30,11 @@ def add_first(run: Run, runs: dict[str, Run]) -> None:
             wanted = {**complete, **rule.run}
             other = _like(wanted, run.paper, chapter, runs)
             if other is None and kind == "first":
-                fields = {
-                    key: value
-                    for key, value in wanted.items()
-                    if value is not None
-                    and (key == "dataset" or chapter.parameters.get(key) != value)
-                }
+                # In the order of the run's own words, which the paper's cells share.
+                named = {**run.fields, **rule.run}
+                fields = {key: value for key, value in named.items() if value is not None}
                 fields = {**fields, "fold": wanted.get("fold"), "seed": run.fields["seed"]}
-                request = Request(run.paper, fields, run.rank, [f"weights for {run.label}"])
+                request = Request(run.paper, fields, run.rank, [f"{FOR_OTHERS}{run.label}"])
                 other = make_run(request, chapter, fields)
                 runs[other.name] = other
                 add_first(other, runs)
@@ -44,19 +44,36 @@ def add_first(run: Run, runs: dict[str, Run]) -> None:
 
 
 def _like(wanted: dict, paper: str, chapter: Chapter, runs: dict[str, Run]) -> Run | None:
-    """The run with these parameters; None in either stands for the paper's own value."""
+    """The run with these parameters; None in either stands for the paper's own value.
+
+    Of several, the one that names most of them: another choice may be what None stands for.
+    """
+    alike = {}
     for run in runs.values():
         own = {**chapter.parameters, **run.fields}
-        if run.paper == paper and all(
-            own.get(key) == value or None in (value, own.get(key)) for key, value in wanted.items()
-        ):
-            return run
-    return None
+        same = [own.get(key) == value for key, value in wanted.items()]
+        either = [None in (value, own.get(key)) for key, value in wanted.items()]
+        if run.paper == paper and all(map(max, same, either)):
+            alike[run.name] = sum(same)
+    return runs[max(alike, key=alike.get)] if alike else None
 
 
 def with_first(runs: list[Run]) -> list[Run]:
-    """Runs whose weights others start from are made again where their weights are not here."""
-    by_name = {run.name: run for run in runs}
+    """What follows for runs from those whose weights they start from, and the other way round.
+
+    A recorded run is made again where what it starts from has changed, and where its own weights
+    are needed and not here. A run that is in the grid for its weights alone leaves it where
+    nothing is to be made of them.
+    """
+    by_name: dict[str, Run] = {}
+    for run in runs:  # each after those it starts from
+        firsts = [by_name[name] for name in run.first if name in by_name]
+        changed = any(
+            is_to_run(first) and first.why not in (NO_RECORD, FOR_WEIGHTS) for first in firsts
+        )
+        if changed and run.state in ("recorded", "done"):
+            run = replace(run, state="to run", why=STARTS_OTHERWISE)
+        by_name[run.name] = run
     for name in [run.name for run in reversed(runs)]:
         run = by_name[name]
         for first in map(by_name.get, run.first):
@@ -64,12 +81,40 @@ def with_first(runs: list[Run]) -> list[Run]:
                 break
             if first.state == "absent":
                 by_name[name] = run = replace(run, state="absent", why=first.why)
-            elif first.state == "recorded" and not done_file(first).exists():
+            elif first.state == "recorded" and not has_weights(first):
                 if data_key(first.dataset) is None:
                     by_name[name] = run = replace(run, state="absent", why=no_data(first.dataset))
                 else:
                     by_name[first.name] = replace(first, state="to run", why=FOR_WEIGHTS)
-    return [by_name[run.name] for run in runs]
+    needed = {name for run in by_name.values() if is_to_run(run) for name in run.first}
+    # Nobody asked for these but runs that have what they need.
+    idle = {
+        run.name
+        for run in by_name.values()
+        if run.state in ("to run", "absent") and run.name not in needed and _for_others(run)
+    }
+    return [
+        replace(found, first=tuple(name for name in found.first if name not in idle))
+        for run in runs
+        if (found := by_name[run.name]).name not in idle
+    ]
+
+
+def _for_others(run: Run) -> bool:
+    """Whether it is in the grid for its weights alone."""
+    return all(told.startswith(FOR_OTHERS) for told in run.answers)
+
+
+def has_weights(run: Run) -> bool:
+    """Whether the weights of a recorded run are here: all its epochs are, or it was made here."""
+    state = BUILD / run.paper / "runs" / run.why / "state.json"
+    if done_file(run).exists():
+        return True
+    try:
+        told = json.loads(state.read_text())
+        return told["epoch"] >= run.fields["epochs"] and (state.parent / told["best"]).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def ordered(runs: dict[str, Run]) -> list[Run]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 from fer_utils import records
 from fer_utils.grid.asked import has
 from fer_utils.grid.chapters import read_chapter
 from fer_utils.grid.inputs import checked_data, data_key, no_data, other_versions, versions
 from fer_utils.grid.needs import fits
-from fer_utils.grid.runs import Run, done_file
+from fer_utils.grid.runs import NO_RECORD, Run, done_file
 from fer_utils.manifests import Speed, load_manifest, load_published
 from fer_utils.summary import Recorded
 
@@ -31,7 +32,10 @@ class Records:
             key = _key(found.paper, found.parameters)
             self.by_key.setdefault(key, []).append(found)
             by_paper.setdefault(found.paper, []).append(found)
-        self.stale = {name for runs in by_paper.values() for name in records.stale(runs)}
+        self.stale, self.of_other_code = (
+            {name for runs in by_paper.values() for name in records.stale(runs, data)}
+            for data in (True, False)
+        )
 
     def told(self, run: Run) -> Run:
         """A run with its state, why, and what it is expected to cost."""
@@ -52,26 +56,30 @@ class Records:
             return replace(run, state="done", why="run here; its record is in build/grid")
         if run.dataset != "synthetic" and data_key(run.dataset) is None:
             return replace(run, state="absent", why=no_data(run.dataset))
-        return replace(run, state="to run", why=reasons[-1] if reasons else "no record")
+        return replace(run, state="to run", why=reasons[-1] if reasons else NO_RECORD)
 
     def _lost(self, run: Run) -> bool:
         """Whether a run was made here and its record is gone since."""
-        made = json.loads(done_file(run).read_text()).get("run")
+        try:
+            made = json.loads(done_file(run).read_text()).get("run")
+        except ValueError:  # nothing that the workflow left
+            return True
         return all(found.run != made for found in self.every)
 
     def _reason(self, run: Run, found: Recorded) -> str:
         """Why a record is not the run's any more; empty where it is."""
-        if found.run in self.stale:
-            return "its code or data have changed"
         checked = checked_data(run.dataset)
+        # What is here counts, also where it is not what the manifest knows.
+        if found.run in (self.of_other_code if checked.exists() else self.stale):
+            return "its code or data have changed"
         if checked.exists() and _other_data(json.loads(checked.read_text()), found):
             return "its data have changed"
         framework = read_chapter(run.paper).framework
         return other_versions(found.device, found.versions, versions(framework), framework)
 
     def _seconds(self, run: Run) -> float | None:
-        """Seconds of the record that is most alike, in proportion to epochs, training images and
-        the speeds that the paper's published file names for both.
+        """Seconds of the records that are most alike, the middle one of them, in proportion to
+        epochs, training images and the speeds that the paper's published file names for both.
         """
         complete = {**read_chapter(run.paper).parameters, **run.fields}
         speed = _speed(run.paper, complete)
@@ -92,19 +100,25 @@ class Records:
         if alike:
 
             def likeness(found: Recorded) -> tuple:
-                shared = sum(found.parameters.get(key) == told for key, told in complete.items())
+                shared = sum(
+                    found.parameters.get(key) == told
+                    for key, told in complete.items()
+                    if key not in records.VARYING  # no seed takes longer than another
+                )
                 return found.data.name == run.dataset, shared
 
-            best = max(alike, key=likeness)
-            seen = _seen(best)
-            if best.data.name == run.dataset:
-                images = seen
-            epochs = run.fields.get("epochs") or best.epochs
-            per_image = best.timings["training"] / best.epochs / seen
-            its_speed = _speed(run.paper, best.parameters)
-            if rate and its_speed and its_speed.images_per_second:
-                per_image *= its_speed.images_per_second / rate
-            return per_image * epochs * (images or seen) + best.timings.get("prediction", 0)
+            def expected(best: Recorded) -> float:
+                seen = _seen(best)
+                to_see = seen if best.data.name == run.dataset else images or seen
+                epochs = run.fields.get("epochs") or best.epochs
+                per_image = best.timings["training"] / best.epochs / seen
+                its_speed = _speed(run.paper, best.parameters)
+                if rate and its_speed and its_speed.images_per_second:
+                    per_image *= its_speed.images_per_second / rate
+                return per_image * epochs * to_see + best.timings.get("prediction", 0)
+
+            most = max(map(likeness, alike))
+            return median(expected(found) for found in alike if likeness(found) == most)
         if rate and images and complete.get("epochs"):
             return images * complete["epochs"] / rate
         return None

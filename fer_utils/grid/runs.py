@@ -10,6 +10,7 @@ from fer_utils import records
 
 ROOT = records.RESULTS.parent
 BUILD = ROOT / "build" / "grid"
+NO_RECORD = "no record"  # why a run is to be made that was never made
 
 
 class GridError(ValueError):
