@@ -335,6 +335,26 @@ def test_a_step_that_finds_no_room_says_so_in_a_sentence(tool, monkeypatch, tmp_
     assert not out.exists()
 
 
+def test_folders_of_data_are_named_from_the_root(tool, monkeypatch, tmp_path):
+    """What is started works in the project's folder, not in that of the command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FER_DATA", "faces")
+    monkeypatch.setenv("FER_CACHE", "~/cache")
+    tool("execute").from_anywhere()
+    assert os.environ["FER_DATA"] == str(tmp_path / "faces")
+    assert os.environ["FER_CACHE"] == str(Path.home() / "cache")
+    monkeypatch.delenv("FER_DATA")
+    tool("execute").from_anywhere()
+    assert "FER_DATA" not in os.environ
+
+
+def test_a_run_made_for_its_weights_would_change_nothing_by_itself(tool):
+    run = grid.Run("some", PAPER, {}, {}, ("full",), ("Table II: Ours",), ("cell",), 0)
+    purpose, verdicts = tool("reproduce").purpose, {(PAPER, "cell"): "65.32, now stale"}
+    assert purpose(run, verdicts) == "Table II: Ours (65.32, now stale)"
+    assert purpose(replace(run, why=grid.FOR_WEIGHTS), verdicts) == "nothing by itself"
+
+
 def test_a_check_knows_the_images_that_each_rule_for_votes_keeps(tool, monkeypatch, tmp_path):
     votes = trees.ferplus(tmp_path) / "fer2013" / "fer2013new.csv"
     first, *rows = votes.read_text().splitlines()
