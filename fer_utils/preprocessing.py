@@ -77,7 +77,8 @@ def ten_crops(images: np.ndarray, size: int = 40) -> np.ndarray:
         uint8 (N, 10, size, size, C).
 
     Source:
-        rahman2021, section 4.2.1.8: torchvision's TenCrop.
+        rahman2021, section 4.2.1.8: torchvision's TenCrop, which rounds where the margin of the
+        centre is odd; here the smaller half comes first.
     """
     bottom, right = images.shape[1] - size, images.shape[2] - size
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]

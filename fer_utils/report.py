@@ -169,17 +169,18 @@ def _in_brackets(*told: str) -> str:
 
 
 def _behind(judged: Sequence[Judged]) -> str:
-    """How few results of ours several claims rest on: the same runs, asked again."""
-    results: dict[str, list[frozenset[str]]] = {}
-    for found in judged:
-        if found.outcome != "not attempted":
-            runs = (cell.ours.runs for cell in found.cells if cell.ours)
-            results.setdefault(found.outcome, []).append(frozenset().union(*runs))
-    told = [
-        f"the {len(results[outcome])} {outcome} rest on {len(set(results[outcome]))} of our results"
-        for outcome in get_args(Verdict)
-        if len(set(results.get(outcome, ()))) < len(results.get(outcome, ()))
-    ]
+    """How few results of ours several claims rest on: the same numbers, asked again."""
+    told = []
+    for outcome in get_args(Verdict):
+        claims = [found for found in judged if found.outcome == outcome != "not attempted"]
+        results = {
+            (cell.ours.runs, cell.cell.metric, cell.cell.part, cell.cell.expression)
+            for found in claims
+            for cell in found.cells
+            if cell.ours
+        }
+        if len(results) < len(claims):
+            told.append(f"the {len(claims)} {outcome} rest on {len(results)} of our results")
     return ", ".join(told)
 
 

@@ -824,7 +824,7 @@ def test_what_we_believe_of_wang2023_is_what_the_records_say():
 
 def test_what_we_believe_of_nouisser2023_is_what_the_records_say():
     note = " ".join(load_published("nouisser2023").headline_note.split())
-    assert note.startswith("No run has its ImageNet weights")
+    assert note.startswith("No run has ImageNet weights")
     assert "Ours below start from scratch" in note
     assert {run.parameters["weights"] for run in records.read_all("nouisser2023")} == {"none"}
     believe = " ".join(load_published("nouisser2023").report.believe.split())

@@ -378,12 +378,21 @@ def open_details(
 
 
 def _beside_ours(other: Sequence[RunRecord], ours: Sequence[RunRecord]) -> str:
-    """Accuracies of two choices, and of how many images each is where those are not as many."""
+    """Accuracies of two choices, and of how many images each is where those are not as many.
+
+    Where the other choice has fewer seeds, ours is of these.
+    """
+    seeds = {run.seed for run in other}
+    of_these = [run for run in ours if run.seed in seeds]
+    fewer = 0 < len(of_these) < len(ours)
+    if fewer:
+        ours = of_these
     found = [estimate(runs, "accuracy", "percent") for runs in (other, ours)]
     told = [interval(one) for one in found]
     if all(found) and found[0].n_test != found[1].n_test:
         told = [f"{words} of {one.n_test:,} images" for words, one in zip(told, found, strict=True)]
-    return f"{told[0]}, ours: {told[1]}"
+    same = f" with the same seed{'s' if len(seeds) > 1 else ''}" if fewer else ""
+    return f"{told[0]}, ours{same}: {told[1]}"
 
 
 def learning_rates(printed: Sequence[PublishedCell], schedule: Mapping[int, float]) -> HTML:

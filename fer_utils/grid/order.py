@@ -86,13 +86,10 @@ def with_first(runs: list[Run]) -> list[Run]:
                     by_name[name] = run = replace(run, state="absent", why=no_data(first.dataset))
                 else:
                     by_name[first.name] = replace(first, state="to run", why=FOR_WEIGHTS)
-    needed = {name for run in by_name.values() if is_to_run(run) for name in run.first}
+    waiting = [run for run in by_name.values() if run.state in ("to run", "absent")]
+    needed = {name for run in waiting for name in run.first}
     # Nobody asked for these but runs that have what they need.
-    idle = {
-        run.name
-        for run in by_name.values()
-        if run.state in ("to run", "absent") and run.name not in needed and _for_others(run)
-    }
+    idle = {run.name for run in waiting if run.name not in needed and _for_others(run)}
     return [
         replace(found, first=tuple(name for name in found.first if name not in idle))
         for run in runs

@@ -236,7 +236,7 @@ def optimizer(network: nn.Module, learning_rate: float = 0.01) -> torch.optim.SG
 
     OPEN: learning rate, momentum and weight decay are those of the public PyTorch recipe for
     FER2013 with two networks of these names, the same batch size and list of transforms; its
-    clipping of gradients is left out.
+    clipping of gradients and its falling rate are left out.
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if not weights:

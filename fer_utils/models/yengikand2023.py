@@ -2,7 +2,7 @@
 
 Reference:
     A. Khani Yengikand, M. Farrokhi Afsharyan, P. Nejati: Facial Expression Recognition Based on
-    Separable Convolution Network and Attention Mechanism. IJICTR 15(1), 2023.
+    Separable Convolution Network and Attention Mechanism. IJICTR, 2023.
 
 The paper's text gives no widths, and leaves open where the shortcut goes and which tensors are its
 "two outputs"; its figures are not in the copy used here. Choices made here are marked OPEN; the

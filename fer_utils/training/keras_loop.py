@@ -190,6 +190,9 @@ def settle(
         batch_size: images a step.
         left: the share of the averages so far that may remain.
 
+    The rows come in their order, which in the sets read here is that of the expressions: most
+    batches show one alone, so what differs between expressions is missing from the variance.
+
     Source:
         wu2021, section 3, who average over batches instead.
     """
