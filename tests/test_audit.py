@@ -636,6 +636,21 @@ def test_parts_and_their_total_may_all_be_rounded(unit, parts, total, findings):
     assert [finding.kind for finding in found] == ["counts"] * findings
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (1, "1 result is called better than another."),
+        (2, "2 results are called better than others."),
+    ],
+)
+def test_one_result_is_called_better_and_not_one_results(number, told):
+    cells = [cell("new", 70.0, "70.00", "accuracy"), cell("old", 69.0, "69.00", "accuracy")]
+    better = {"says": "better", "kind": "improvement", "better": "new", "base": "old"}
+    claims = [better | {"id": f"better-{k}", "n_test": 100} for k in range(number)]
+    found = audit.audit(small(*cells, claims=claims))
+    assert [one.claim for one in found if one.kind == "improvement"] == [told]
+
+
 def test_a_dropped_digit_is_called_a_probable_misprint():
     raw = clean_paper()
     reprint(raw, "images-neutral", "126")  # 626

@@ -102,11 +102,14 @@ def _against_chance(paper: PublishedPaper, n: int, claims: list[Improvement]) ->
             f" For {hopeless} of these it would not help: so few images show nothing even if the "
             "better model is right wherever the other is."
         )
+    called = "results are called better than others"
+    if len(claims) == 1:
+        called = "result is called better than another"
     return Finding(
         paper=paper.paper,
         kind="improvement",
         cells=ids,
-        claim=f"{len(claims)} results are called better than others.",
+        claim=f"{len(claims)} {called}.",
         test=f"How many images is each difference, if both are on {n:,}, and how often would two "
         "equally good models differ as much (Fisher's exact test)?",
         result=f"{len(told)} of {len(claims)} cannot be told from chance at the {100 * LEVEL:g} % "
