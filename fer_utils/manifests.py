@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -26,9 +26,11 @@ MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 Expression = Literal[
     "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt"
 ]
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Hex32 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SLUG, FIGURE = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^Figure \d+(\.\d+)?$"
+HEX32, HEX64 = r"^[0-9a-f]{32}$", r"^[0-9a-f]{64}$"
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Hex32 = Annotated[str, StringConstraints(pattern=HEX32)]
+Hex64 = Annotated[str, StringConstraints(pattern=HEX64)]
 
 
 class DataError(ValueError):
@@ -395,7 +397,7 @@ class PublishedTable(_Model):
 class PublishedFigure(_Model):
     """A numbered figure of the paper: where in its chapter ours stands, or why there is none."""
 
-    id: str = Field(pattern=r"^Figure \d+(\.\d+)?$", description="as the paper calls it")
+    id: str = Field(pattern=FIGURE, description="as the paper calls it")
     page: int | str | None = None
     shows: str = Field(description="what it shows, in few words")
     here: str | None = Field(
@@ -722,6 +724,7 @@ Claim = Annotated[
     | Because,
     Field(discriminator="kind"),
 ]
+KINDS = [get_args(one.model_fields["kind"].annotation)[0] for one in get_args(get_args(Claim)[0])]
 
 
 class PublishedMatrix(_Model):
@@ -1018,8 +1021,17 @@ def read_published(path: Path) -> PublishedPaper:
 IN_YAML = {  # rules as whoever writes the file would say them
     "extra_forbidden": "no such field",
     "model_type": "a mapping of fields belongs here",
+    "model_attributes_type": "a mapping of fields belongs here",
     "dict_type": "a mapping belongs here",
     "tuple_type": "a list belongs here",
+    "union_tag_not_found": f"kind belongs here, one of {', '.join(KINDS)}",
+    "union_tag_invalid": f"kind is '{{tag}}', not one of {', '.join(KINDS)}",
+}
+FORMS = {  # the same for the patterns of text
+    SLUG: "lower-case letters and digits, with single hyphens between, such as table1-ours-fer2013",
+    FIGURE: "Figure and its number, such as Figure 3 or Figure 3.1",
+    HEX32: "32 hexadecimal digits in lower case",
+    HEX64: "64 hexadecimal digits in lower case",
 }
 
 
@@ -1054,11 +1066,7 @@ def _checked(path: Path, model: type[_Model]) -> Any:
     except yaml.YAMLError as error:
         raise DataError(path, f"not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        told = [
-            # A rule on the whole file has no place in it.
-            ": ".join(filter(None, [_place(read, problem["loc"]), _broken(problem)]))
-            for problem in error.errors()
-        ]
+        told = [_sentence(_place(read, one["loc"]), _broken(one)) for one in error.errors()]
         raise DataError(path, "; ".join(told)) from None
     except UnicodeDecodeError:
         raise DataError(path, "not YAML: this is no text in UTF-8") from None
@@ -1080,7 +1088,21 @@ def _place(told: Any, steps: Sequence[str | int]) -> str:
 
 def _broken(problem: dict) -> str:
     """The rule that is broken, in words; another field than the model has is most often a slip."""
-    return IN_YAML.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+    context = problem.get("ctx", {})
+    if form := FORMS.get(context.get("pattern")):
+        return f"{problem['input']!r} is not written as it has to be: {form}"
+    if told := IN_YAML.get(problem["type"]):
+        return told.format(**context)
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _sentence(place: str, broken: str) -> str:
+    """Place and rule; what both of them name, such as a cell, is named once."""
+    name, _, rest = broken.partition(": ")
+    if rest and f".{name}." in f".{place}.":
+        broken = rest
+    # A rule on the whole file has no place in it.
+    return ": ".join(filter(None, [place, broken]))
 
 
 # libyaml's parser where PyYAML has it: seven times as fast.

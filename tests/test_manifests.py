@@ -671,6 +671,49 @@ def test_a_broken_cell_is_called_by_its_id(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("claims: [{id: a}]", "claims.a: kind belongs here, one of total, official counts, at"),
+        (
+            "claims: [{id: a, kind: boast}]",
+            "claims.a: kind is 'boast', not one of total, official co",
+        ),
+        ("claims: [1]", "claims.0: a mapping of fields belongs here"),
+        (
+            "figures: [{id: Fig. 1}]",
+            "figures.Fig. 1.id: 'Fig. 1' is not written as it has to be: Figure and its number, "
+            "such as Figure 3 or Figure 3.1",
+        ),
+        (
+            "tables: [{id: Table 1, cells: [{id: Table1_small}]}]",
+            "tables.Table 1.cells.Table1_small.id: 'Table1_small' is not written as it has to be: "
+            "lower-case letters and digits, with single hyphens between, such as table1-",
+        ),
+    ],
+)
+def test_rules_are_told_in_words_with_what_is_allowed(text, message, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        manifests.read_published(path)
+    assert not re.search(r"tag|pattern|\^", str(caught.value).removeprefix(f"{path}: "))
+
+
+def test_a_cell_is_named_once_in_the_sentence_on_it(tmp_path):
+    path = tmp_path / "broken.yaml"
+    raw = paper(cell()).model_dump(mode="json")
+    raw["tables"][0]["cells"][0]["value"] = 65.2
+    raw["claims"] = [claim("confused", result="better", taken_for={"fear": ["fear"]})]
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(DataError) as caught:
+        manifests.read_published(path)
+    assert str(caught.value) == (
+        f"{path}: tables.Table II.cells.table2-ours-fer2013: value 65.2, printed '65.32'; "
+        "claims.said.confused: fear is taken for fear; name others"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("paper: broken\n  bad: [", "not YAML"),
         ("paper: broken\nsurprise: 3", "surprise: no such field"),
         ("", "the file is empty"),
