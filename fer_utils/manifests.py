@@ -275,6 +275,8 @@ COMPARED = {
     "elementwise_accuracy": SHARES,
     "multiplications": ("multiplications",),
 }
+# As `experiments.Protocol`, which stands behind libraries that reading a file does not need.
+PROTOCOLS = ("official", "stratified", "subject_kfold", "leave_one_subject_out")
 MOST_IMAGES = 10_000_000  # of a test part; the audit counts up to it
 
 
@@ -859,7 +861,9 @@ class PublishedPaper(_Model):
     year: int
     venue: str
     doi: str | None = None
-    framework: str
+    framework: Literal["Keras", "PyTorch", "NumPy"] = Field(
+        description="of our rebuilding; NumPy: neither of the two"
+    )
     headline: tuple[Slug, ...] = Field(
         (), description="the cells that its abstract is about, by id"
     )
@@ -946,12 +950,46 @@ class PublishedPaper(_Model):
             if "dataset" in fields and fields["dataset"] not in dataset_names():
                 known = ", ".join(dataset_names())
                 raise ValueError(f"{where}: dataset is {fields['dataset']!r}, not one of {known}")
-            for name, least in (("epochs", 1), ("fold", 0), ("seed", 0)):
+            for name, least in (("epochs", 1), ("batch_size", 1), ("fold", 0), ("seed", 0)):
                 told = fields.get(name, least)
-                if told is None and name != "seed":  # the paper's own epochs, no fold
+                if told is None and name != "seed":  # the paper's own, no fold
                     continue
                 if type(told) is not int or told < least:
                     raise ValueError(f"{where}: {name} is {told!r}, no whole number from {least}")
+            for name, told in fields.items():
+                if (number := _number_in(told)) is not None:
+                    text = "YAML reads 1e-3, and what is in quotation marks, as text"
+                    raise ValueError(f"{where}: {name} is {told!r}; write {number}: {text}")
+        return self
+
+    @model_validator(mode="after")
+    def _protocols_are_known(self) -> PublishedPaper:
+        """Those that are wrong on purpose are the chapter's own and name their contrast."""
+        asked = list(self._asked())
+        wrong = [fields.get("protocol") for _, fields in asked if fields.get("contrast")]
+        for where, fields in asked:
+            protocol = fields.get("protocol")
+            if protocol is not None and protocol not in (*PROTOCOLS, *wrong):
+                known = f"one of {', '.join(PROTOCOLS)}, or one whose runs name their contrast"
+                raise ValueError(f"{where}: protocol is {protocol!r}, not {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _judged_cells_choose_their_runs(self) -> PublishedPaper:
+        """Without a data set nothing is planned, and every run of the paper would be read."""
+        for cell in self.cells:
+            counted = cell.metric == "multiplications"  # from shapes, without a run
+            if cell.margin is not None and not counted and "dataset" not in cell.select:
+                told = "a margin needs runs, so select has to name their dataset"
+                raise ValueError(f"{cell.id}: {told}, such as {{dataset: fer2013}}")
+        return self
+
+    @model_validator(mode="after")
+    def _headline_is_judged(self) -> PublishedPaper:
+        for cell in self.cells:
+            if cell.id in self.headline and cell.margin is None and cell.not_comparable is None:
+                told = "a cell of the headline needs one of margin and not_comparable"
+                raise ValueError(f"{cell.id}: {told}")
         return self
 
     def _asked(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -1103,6 +1141,18 @@ def _sentence(place: str, broken: str) -> str:
         broken = rest
     # A rule on the whole file has no place in it.
     return ": ".join(filter(None, [place, broken]))
+
+
+def _number_in(told: Any) -> str | None:
+    """A number that stands as text, as YAML would read it; None where there is none."""
+    # A digit, as inf and nan may be words.
+    if not isinstance(told, str) or not re.search(r"\d", told):
+        return None
+    try:
+        number = int(told) if re.fullmatch(r"\s*[-+]?\d+\s*", told) else float(told)
+    except ValueError:
+        return None
+    return yaml.safe_dump(number).split()[0]
 
 
 # libyaml's parser where PyYAML has it: seven times as fast.

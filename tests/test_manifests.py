@@ -6,13 +6,14 @@ import re
 import shutil
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import nbformat
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from fer_utils import estimates, manifests
+from fer_utils import estimates, experiments, manifests
 from fer_utils.manifests import (
     DataError,
     PublishedPaper,
@@ -168,6 +169,7 @@ def cell(**changes):
         "dataset": "fer2013",
         "margin": 2.0,
         "margin_reason": "three standard errors",
+        "select": {"dataset": "fer2013"},
     } | changes
 
 
@@ -201,17 +203,17 @@ def test_a_published_cell_reads_back():
 
 
 def test_what_stands_beside_a_cell_is_given_as_what_differs_from_it():
-    select = {"protocol": "stratified", "rate": 0.1, "weights": "imagenet"}
+    select = {"dataset": "fer2013", "protocol": "stratified", "rate": 0.1, "weights": "imagenet"}
     also = {"apart": {"protocol": "subject_kfold", "weights": None}, "the same": {}}
     (read,) = paper(cell(select=select, also=also)).cells
     assert read.select == select
     assert read.also == {
-        "apart": {"protocol": "subject_kfold", "rate": 0.1, "weights": None},
+        "apart": {**select, "protocol": "subject_kfold", "weights": None},
         "the same": select,
     }
     assert also["the same"] == {}, "an alias in the YAML gives it to other cells, too"
     assert paper(read.model_dump()).cells == (read,)
-    (alone,) = paper(cell(also=also)).cells
+    (alone,) = paper(cell(margin=None, select={}, also=also)).cells
     assert alone.also == also
 
 
@@ -256,6 +258,34 @@ def test_what_stands_beside_a_cell_is_given_as_what_differs_from_it():
 def test_slips_in_a_published_cell_are_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         paper(cell(**changes))
+
+
+def test_a_margin_needs_the_data_set_of_the_runs_that_it_judges():
+    told = r"ours-fer2013: a margin needs runs, so select has to name their dataset, such as \{d"
+    for select in ({}, {"variant": "small"}):
+        with pytest.raises(ValidationError, match=told):
+            paper(cell(select=select))
+        assert paper(cell(select=select, margin=None)).cells[0].select == select
+    shape = {"convolution": "normal", "outputs": [8, 8], "kernel": [3, 3]}
+    shape |= {"channels": 3, "filters": 8}
+    unit = {"unit": "multiplications", "metric": "multiplications"}
+    assert paper(cell(**unit, select=shape)).cells[0].margin == 2.0
+
+
+def test_a_cell_of_the_headline_has_a_verdict():
+    raw = paper(cell(), cell(id="bare", margin=None)).model_dump()
+    judged = raw | {"headline": ["table2-ours-fer2013"]}
+    assert PublishedPaper.model_validate(judged).headline
+    with pytest.raises(ValidationError, match="bare: a cell of the headline needs one of margin"):
+        PublishedPaper.model_validate(raw | {"headline": ["table2-ours-fer2013", "bare"]})
+    raw["tables"][0]["cells"][1]["not_comparable"] = "Its data are not told."
+    assert PublishedPaper.model_validate(raw | {"headline": ["bare"]}).headline == ("bare",)
+
+
+def test_a_paper_is_rebuilt_in_a_framework_that_there_is():
+    raw = paper(cell()).model_dump()
+    with pytest.raises(ValidationError, match=r"framework\s+.*'Keras', 'PyTorch' or 'NumPy'"):
+        PublishedPaper.model_validate(raw | {"framework": "Pytorch"})
 
 
 def test_what_can_be_compared_is_what_our_runs_tell_and_the_convolutions():
@@ -635,6 +665,12 @@ def test_a_folder_is_no_file_of_published_tables(tmp_path):
         ({"epochs": "20"}, "epochs is '20', no whole number from 1"),
         ({"fold": -1}, "fold is -1, no whole number from 0"),
         ({"seed": None}, "seed is None, no whole number from 0"),
+        ({"batch_size": 0}, "batch_size is 0, no whole number from 1"),
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3'; write 0.001: YAML reads 1e-3"),
+        ({"learning_rate": "1e-5"}, "learning_rate is '1e-5'; write 1.0e-05: YAML reads 1e-3"),
+        ({"padding": "4"}, "padding is '4'; write 4: YAML reads 1e-3, and what is in quotation"),
+        ({"protocol": "oficial"}, "protocol is 'oficial', not one of official, stratified, su"),
+        ({"protocol": ["official"]}, "protocol is ['official'], not one of official, strat"),
     ],
 )
 def test_runs_that_cannot_be_are_refused_wherever_they_are_asked_for(fields, message):
@@ -654,6 +690,22 @@ def test_runs_that_cannot_be_are_refused_wherever_they_are_asked_for(fields, mes
         raw["tables"][0]["cells"] = [asked]
         with pytest.raises(ValidationError, match=re.escape(f"{where}: {message}")):
             PublishedPaper.model_validate(raw | more)
+
+
+def test_words_whole_numbers_and_protocols_that_are_wrong_on_purpose_may_choose_runs():
+    wrong = {"protocol": "balanced_before_split", "contrast": "balanced before the split"}
+    select = {"dataset": "fer2013", "protocol": None, "batch_size": None}
+    select |= {"weights": "nan", "reading": "r8", "rate": "schedule", "model": "infinity"}
+    rule = {"for": {"protocol": ["balanced_before_split"]}, "run": {}}
+    raw = paper(cell()).model_dump() | {"runs": {"after": [rule]}}
+    raw["tables"][0]["cells"] = [cell(select=select, also={"wrong": wrong})]
+    (read,) = PublishedPaper.model_validate(raw).cells
+    assert read.select == select
+    assert read.also["wrong"] == select | wrong
+
+
+def test_protocols_of_published_runs_are_those_of_experiments():
+    assert get_args(experiments.Protocol) == manifests.PROTOCOLS
 
 
 def test_a_broken_cell_is_called_by_its_id(tmp_path):
