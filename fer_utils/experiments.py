@@ -15,12 +15,16 @@ import numpy as np
 from fer_utils import metrics, provenance, records, splits
 from fer_utils.datasets import FaceDataset, array_hash, load
 from fer_utils.folds import SUBJECT_KFOLD
-from fer_utils.manifests import load_manifest
+from fer_utils.manifests import load_manifest, published_papers
 from fer_utils.parameters import ChapterParameters, ParameterError
 from fer_utils.splits import Split
 from fer_utils.training import checkpoints
 
 Protocol = Literal["official", "stratified", "subject_kfold", "leave_one_subject_out"]
+
+# Parameters of chapters that a run keeps elsewhere: `run` refuses an epoch chosen on the test part
+# without "contrast", and `Plan.settings` adds the number of faces where they are drawn.
+KEPT_OTHERWISE = ("choose_on", "images")
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,12 @@ def run(
 
     Raises:
         CheckpointError: below `work` lies a run of this name with other settings.
-        ValueError: the epoch is chosen on the test part and `parameters` do not say so, an entry
-            point does not exist, images have no label, or the model predicts what are no numbers.
+        ValueError: there is no such paper, the epoch is chosen on the test part and `parameters` do
+            not say so, `named` has what is no parameter, an entry point does not exist, images
+            have no label, or the model predicts what are no numbers.
     """
+    if paper not in published_papers():
+        raise ValueError(f"paper = {paper!r}: one of {', '.join(published_papers())}")
     if choose_on == "test" and not parameters.get("contrast"):
         raise ValueError("a run whose epoch is chosen on the test part must say so as contrast")
     parts = {name: data.subset(getattr(split, name)) for name in ("train", "val", "test")}
@@ -325,7 +332,13 @@ def label(parameters: dict[str, Any], named: tuple[str, ...] = ()) -> str:
     Args:
         parameters: of the run.
         named: which of them the name shows; a word stands alone, a number after its name.
+
+    Raises:
+        ValueError: one of `named` is no parameter of the run.
     """
+    for key in named:
+        if key not in parameters:
+            raise ValueError(f"named = {key!r}: one of {', '.join(parameters)}")
     fold = "" if parameters["fold"] is None else parameters["fold"]
     words = [parameters["dataset"], f"{parameters['protocol']}{fold}"]
     for key in named:
@@ -478,7 +491,19 @@ class Plan:
         Args:
             data, split: see `run` of this module.
             how: its other arguments.
+
+        Raises:
+            ValueError: see `run` of this module; or the chapter was told a parameter that
+                `parameters` lack: a run with another value would be taken for this one.
         """
+        named = {*ChapterParameters.model_fields, *KEPT_OTHERWISE, *how["parameters"]}
+        for name, field in type(self.chosen).model_fields.items():
+            value = getattr(self.chosen, name)
+            if name not in named and value != field.default:
+                raise ValueError(
+                    f"{name} = {value!r}: the parameters of the run do not name it, so this run "
+                    "would be taken for one with another value; give it to plan.settings"
+                )
         return run(
             data=data,
             split=split,

@@ -195,6 +195,12 @@ def test_a_run_made_otherwise_picks_up_no_checkpoint_of_this_one(done, faces, wo
         run(faces, work, augment=trains, **changes)
 
 
+def test_a_paper_that_is_not_on_file_stops_before_training(faces, tmp_path):
+    with pytest.raises(ValueError, match=r"^paper = 'smith204': one of .*yengikand2023$"):
+        run(faces, tmp_path / "work", paper="smith204")
+    assert not (tmp_path / "work").exists()
+
+
 def test_an_entry_point_that_does_not_exist_stops_before_training(faces, tmp_path):
     with pytest.raises(ValueError, match="no such definition"):
         run(faces, tmp_path / "work", entry_points=("fer_utils.metrics:scores",))
@@ -399,6 +405,12 @@ def test_a_run_is_called_by_what_tells_it_from_others(changes, expected):
     assert label({**PARAMETERS, **changes}, named) == expected
 
 
+def test_a_name_shows_only_what_the_run_has():
+    told = "named = 'widht': one of dataset, protocol, fold, dropout, epochs, .*, seed"
+    with pytest.raises(ValueError, match=told):
+        label(PARAMETERS, ("widht",))
+
+
 @pytest.mark.parametrize(
     ("dataset", "as_published", "profile"),
     [
@@ -561,6 +573,32 @@ def test_settings_name_every_choice_and_the_number_of_drawn_faces():
         "seed": 5,
     }
     assert planned().settings()["images"] == 300
+
+
+class Rated(Chosen):
+    learning_rate: float = 0.01
+    choose_on: str = "val"
+
+
+def rated(**told):
+    return plan(Rated(**told), PAPER, (8, 16))
+
+
+def test_a_run_that_does_not_name_what_the_chapter_was_told_is_refused(monkeypatch):
+    """It would be taken for a run with another value, which then trains nothing."""
+    monkeypatch.setattr(experiments, "run", lambda **how: how["parameters"])
+
+    def asked(plan, **own):
+        return plan.run(None, None, parameters=plan.settings(**own))
+
+    with pytest.raises(ValueError, match=r"^learning_rate = 0.1: .* give it to plan.settings$"):
+        asked(rated(learning_rate=0.1))
+    assert asked(rated(learning_rate=0.1), learning_rate=0.1)["learning_rate"] == 0.1
+    assert "learning_rate" not in asked(rated())  # told nothing, it is the usual one
+    # These move no number, or the run keeps them otherwise.
+    folders = {"output_dir": "a", "records_dir": "b", "data_root": "c"}
+    asked(rated(profile="smoke", threads=1, images=400, choose_on="test", **folders))
+    asked(rated(dataset="fer2013", images=400))
 
 
 def test_a_plan_loads_its_parts_as_the_paper_draws_them(tmp_path):
