@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # imported where it is used: `--help` need not wait for it
     from fer_utils.comparison import Comparison
     from fer_utils.estimates import Estimate
+    from fer_utils.summary import Recorded
 
 
 # Images and labels as `fer-utils data check` loads them.
@@ -226,16 +228,27 @@ def _data_report(options: argparse.Namespace) -> int:
 
 
 def _runs(options: argparse.Namespace) -> int:
+    from fer_utils.manifests import published_papers
     from fer_utils.records import RESULTS
     from fer_utils.summary import recorded
 
     folder = options.folder or RESULTS.parent / "build" / "smoke" / "records"
     if options.folder and not folder.is_dir():
+        if str(folder) in published_papers():
+            raise ValueError(
+                f"{folder}: a paper; a folder of records belongs here, such as results"
+            )
         raise ValueError(f"{folder}: no such folder of records")
-    papers = sorted(path.name for path in folder.glob("*") if path.is_dir())
-    found = [run for paper in papers for run in recorded(paper, folder)]
+    if _of_one_paper(folder):
+        above = os.path.normpath(folder / os.pardir)
+        raise ValueError(f"{folder}: the records of one paper; name the folder above: {above}")
+    inside = sorted(path for path in folder.glob("*") if path.is_dir())
+    found = [run for path in inside for run in recorded(path.name, folder)]
     if not found:
-        raise ValueError(f"{folder}: no record is here; run a chapter first")
+        below = [path for path in inside if any(map(_of_one_paper, path.glob("*")))]
+        told = f"records are in {below[0]}" if below else "run a chapter first"
+        raise ValueError(f"{folder}: no record is here; {told}")
+    apart = _apart(found)
     rows = [
         (
             run.paper,
@@ -246,12 +259,45 @@ def _runs(options: argparse.Namespace) -> int:
             f"{100 * run.metrics['test']['accuracy']:.2f}",
             run.code.sha256[:8],
             run.created[:16].replace("T", " "),
+            apart[run.path],
         )
         for run in sorted(found, key=lambda run: run.created)
     ]
     header = ("paper", "run", "profile", "epochs", "validation", "test", "code", "made (UTC)")
-    print(table(rows, header))
+    print(table(rows, (*header, "apart from its namesakes")))
     return 0
+
+
+def _of_one_paper(folder: Path) -> bool:
+    """Whether records lie in a folder itself, which is called by their paper then."""
+    from fer_utils.records import RecordError, read
+
+    for path in sorted(folder.glob("*.json")):
+        try:
+            return bool(read(path))
+        except RecordError:
+            continue
+    return False
+
+
+def _apart(runs: Sequence[Recorded]) -> dict[Path, str]:
+    """The parameters in which each run differs from those of its label, by its record's path."""
+    namesakes: dict[tuple[str, str], list[Recorded]] = {}
+    for run in runs:
+        namesakes.setdefault((run.paper, _unhashed(run.run)), []).append(run)
+    told = {}
+    for group in namesakes.values():
+        for name in dict.fromkeys(name for run in group for name in run.parameters):
+            values = [_unhashed(run.parameters.get(name)) for run in group]
+            for run, value in zip(group, values, strict=True):
+                if len(set(values)) > 1:
+                    told.setdefault(run.path, []).append(f"{name} {value}")
+    return {run.path: ", ".join(told.get(run.path, ())) for run in runs}
+
+
+def _unhashed(value: object) -> str:
+    """A label or a parameter as a word, names of runs in it without the hash at their end."""
+    return re.sub(r"-[0-9a-f]{8}\b", "", str(value))
 
 
 def _results(options: argparse.Namespace) -> int:

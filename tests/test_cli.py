@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import trees
 import yaml
@@ -102,6 +104,68 @@ def test_runs_of_a_folder_are_listed_in_the_order_they_were_made(tmp_path, capsy
     assert second[1:6] == ["a-0", "full", "2", "75.00", "75.00"]
     assert second[6] == record.code.sha256[:8]
     assert second[-2:] == ["2026-02-01", "10:20"]
+
+
+def test_runs_of_one_label_are_told_apart_by_the_parameters_that_differ(
+    tmp_path, capsys, make_record
+):
+    made = {"a-seed0-00000001": (0.01, "first-00000001"), "a-seed0-00000002": (0.1, "first-2")}
+    made |= {"a-seed1-00000003": (0.01, "first-00000003"), "b-seed0-00000004": (0.1, "second")}
+    for name, (rate, first) in made.items():
+        first = first.replace("-2", "-00000002")  # the same run, repeated with other code
+        record = make_record(name, learning_rate=rate, pretraining=first, model="net")
+        records.write(record, None, None, tmp_path)
+    assert main(["runs", str(tmp_path)]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.endswith("apart from its namesakes")
+    told = {row.split()[1]: row.split("UTC)")[-1] for row in rows}
+    assert set(told) == set(made)
+    for name, (rate, _) in made.items():
+        alone = not name.startswith("a-seed0")
+        assert told[name].endswith(f"  learning_rate {rate}") != alone
+        assert "pretraining" not in told[name]
+        assert "model" not in told[name]
+
+
+def test_records_a_level_above_or_below_are_told_where_they_are(tmp_path, capsys, make_record):
+    folder = tmp_path / "smoke" / "records"
+    written = records.write(make_record("a-0"), None, None, folder)
+    assert main(["runs", str(tmp_path / "smoke")]) == 1
+    told = one_sentence(capsys.readouterr())
+    assert told == f"fer-utils: {tmp_path}/smoke: no record is here; records are in {folder}\n"
+    (written.parent / "preparation").mkdir()  # what a run has found beside
+    (written.parent / "preparation" / "a-0.json").write_text("{}")
+    assert main(["runs", str(written.parent)]) == 1
+    told = one_sentence(capsys.readouterr())
+    assert told.endswith(f": the records of one paper; name the folder above: {folder}\n")
+
+
+def test_a_paper_in_place_of_a_folder_of_records_is_told_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", PAPER]) == 1
+    told = one_sentence(capsys.readouterr())
+    assert told == (
+        f"fer-utils: {PAPER}: a paper; a folder of records belongs here, such as results\n"
+    )
+
+
+def test_the_lines_of_the_book_that_compare_one_s_own_runs_do_so(
+    tmp_path, monkeypatch, make_predictions
+):
+    before = make_predictions("a-0", np.arange(40) < 20)
+    after = make_predictions("b-0", np.arange(40) < 30)
+    book = (manifests.MANIFESTS.parent / "book" / "intro.md").read_text(encoding="utf8")
+    (lines,) = re.findall(r"```python\n(.*?)```", book, re.DOTALL)
+    for told, mine in {"PAPER": PAPER, "BEFORE": before.run, "AFTER": after.run}.items():
+        assert told in lines
+        lines = lines.replace(told, mine)
+    (tmp_path / "build" / "smoke").mkdir(parents=True)
+    (tmp_path / "build" / "smoke" / "records").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    *first, last = lines.strip().splitlines()
+    names = {}
+    exec("\n".join(first), names)
+    assert eval(last, names).mean == 25
 
 
 def test_a_mistyped_folder_of_records_is_one_sentence(tmp_path, capsys):
