@@ -1314,3 +1314,28 @@ def test_a_figure_drawn_from_runs_tells_how_many_and_waits_where_there_are_none(
     both = here | {"cells": ["made", "other"]}
     told = words(listed(drawn, Comparison("p", "t", other, None, None, "none"), **both))
     assert "Results (FER2013: 2 runs; CK+: none yet)" in told
+
+
+def test_sizes_stand_under_a_heading_of_one_s_own_for_networks_of_either_framework():
+    image = np.zeros((48, 48, 1), np.uint8)
+    small = yengikand2023.build(widths=(2, 2, 2))
+    resnet = rahman2021.build()
+    html = display.sizes({"in Keras": small, "ResNet18": resnet}, image, "Network")
+    header, first, last = lines(html)
+    assert header[0] == "Network"
+    assert first[1] == f"{small.count_params():,}"
+    assert last[:4] == ["ResNet18", "11,173,831", "81,539,584", "1.00"]
+    assert resnet.training  # as it was given
+    assert lines(display.sizes({"depthwise": small}, image))[0][0] == "Convolution"
+
+
+def test_networks_that_nobody_published_have_no_column_of_a_published_size():
+    image = np.zeros((48, 48, 1), np.uint8)
+    header, row = lines(display.networks({"ResNet18": rahman2021.build}, image))
+    assert header[:2] == ["Network", "Parameters here"]
+    assert row[:3] == ["ResNet18", "11,173,831", "81,539,584"]
+
+
+def test_open_details_need_no_effects_of_the_chapter_s_own():
+    detail = OpenDetail(id="a", detail="The split", choice="ours", reason="none")
+    assert "not measured" in text(display.open_details([detail], [], []))

@@ -347,7 +347,7 @@ def open_details(
     details: Sequence[OpenDetail],
     recorded: Sequence[RunRecord],
     ours: Sequence[RunRecord],
-    effects: dict[str, str],
+    effects: Mapping[str, str] | None = None,
     profiles: Collection[str] = ("full",),
 ) -> HTML:
     """What a paper does not say, our choices, and what others do to the accuracy.
@@ -356,10 +356,10 @@ def open_details(
         details: of the published file.
         recorded: the paper's runs.
         ours: the runs with all of our choices, of which a detail may name others.
-        effects: by a detail's id, what the chapter itself has measured.
+        effects: by a detail's id, what the chapter itself has measured; None for nothing.
         profiles: which of the runs count.
     """
-    rows = []
+    rows, effects = [], effects or {}
     for detail in details:
         told = [effects[detail.id]] if detail.id in effects else []
         for label, fields in detail.other.items():
