@@ -75,6 +75,18 @@ def test_failed_chapter_is_not_published(project, cells, said):
     assert not (project / "build/book").exists()
 
 
+def test_a_chapter_whose_parameters_nobody_could_change_is_not_executed(project):
+    write_chapter(project, RECORD)
+    path = project / "notebooks" / "sample.ipynb"
+    path.write_text(path.read_text().replace('"parameters"', '"parameter"'))
+    done = build(project, "--chapter", "sample")
+    assert done.returncode != 0
+    assert done.stderr == (
+        "Chapter sample failed: no cell of notebooks/sample.ipynb is tagged parameters.\n"
+    )
+    assert not (project / "build" / "smoke").exists()
+
+
 # What Python runs before anything else: a kernel that finds its port taken dies like this.
 DIES = """
 import sys

@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import trees
 
 from fer_utils import comparison, grid, parameters, records
 from fer_utils.ferplus import vote_targets
+from fer_utils.grid import chapters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -44,16 +46,86 @@ def papermill(notebook: str, out: Path, **parameters) -> subprocess.CompletedPro
     return run
 
 
+def not_as_committed(cells: list) -> list[str]:
+    """A sentence on each thing that a notebook of the project does not have."""
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    told = []
+    if ran := [n for n, cell in enumerate(code, 1) if cell.outputs or cell.execution_count]:
+        told.append(
+            f"code cells {', '.join(map(str, ran))} carry outputs or a number of their execution; "
+            "clear them with `jupyter nbconvert --clear-output --inplace`"
+        )
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        told.append(f"{len(tagged)} cells are tagged parameters, and one has to be")
+    for statement in (part for cell in tagged for part in ast.parse(cell.source).body):
+        try:
+            assert isinstance(statement, ast.Assign)
+            ast.literal_eval(statement.value)
+        except (AssertionError, ValueError):
+            source = ast.unparse(statement)
+            told.append(f"{source}: a parameter is given a plain value, and computed further down")
+    return told
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_carries_no_outputs_and_one_cell_of_literal_parameters(path):
+    told = not_as_committed(nbformat.read(path, as_version=4).cells)
+    assert not told, f"{path.name}: {'; '.join(told)}"
+
+
+def made_cells(*sources: str, tag: str = "parameters") -> list:
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata.tags = [tag]
+    return cells
+
+
+def test_what_a_notebook_may_not_carry_is_told_in_a_sentence():
+    assert not_as_committed(made_cells("seed = 0", "print(seed)")) == []
+    ran = made_cells("seed = 0", "print(seed)")
+    ran[1].execution_count = 3
+    (told,) = not_as_committed(ran)
+    assert told.startswith("code cells 2 carry outputs or a number of their execution; clear")
+    (told,) = not_as_committed(made_cells("seed = 0\nepochs = 2 * 10"))
+    assert told == "epochs = 2 * 10: a parameter is given a plain value, and computed further down"
+    (told,) = not_as_committed(made_cells("seed = 0", tag="parameter"))
+    assert told == "0 cells are tagged parameters, and one has to be"
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (
+            made_cells('ENTRY_POINTS = ("fer_utils.metrics:scroe",)'),
+            ", ENTRY_POINTS: fer_utils.metrics:scroe: no such definition in fer_utils.metrics",
+        ),
+        (made_cells('dataset = "fer2013"', tag="parameter"), ": no cell is tagged parameters"),
+    ],
+)
+def test_a_slip_in_a_chapter_is_a_sentence_that_names_its_notebook(
+    cells, told, tmp_path, monkeypatch
+):
+    (tmp_path / "notebooks").mkdir()
+    made = nbformat.v4.new_notebook(cells=cells)
+    nbformat.write(made, tmp_path / "notebooks" / "smith2024.ipynb")
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    with pytest.raises(grid.GridError) as caught:
+        grid.read_chapter("smith2024")
+    assert str(caught.value) == f"notebooks/smith2024.ipynb{told}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_names_its_network_its_loop_and_itself(path):
+    """What ENTRY_POINTS leaves out could change, and no record would be stale."""
+    found = grid.read_chapter(path.stem).entry_points
+    assert found, f"{path.name} sets no ENTRY_POINTS"
+    assert f"fer_utils.models.{path.stem}:build" in found
+    for name in ("fit", "predict"):
+        loops = [one for one in found if re.fullmatch(rf"fer_utils\.training\.\w+:{name}", one)]
+        assert loops, f"{path.name}: ENTRY_POINTS has no fer_utils.training.<loop>:{name}"
     cells = nbformat.read(path, as_version=4).cells
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    assert not any(cell.outputs or cell.execution_count for cell in code)
-    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    assert len(tagged) == 1
-    for statement in ast.parse(tagged[0].source).body:
-        assert isinstance(statement, ast.Assign)
-        ast.literal_eval(statement.value)  # raises where a parameter is computed
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert set(re.findall(r'\bpaper="(\w+)"', code)) == {path.stem}
 
 
 # Of each chapter one value that only it can refuse, the sentence on it, and what it allows.

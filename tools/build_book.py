@@ -133,11 +133,17 @@ def published_files() -> list[Path]:
 
 def parameters_of(notebook: Path) -> set[str]:
     """Names that a notebook's cell tagged "parameters" sets."""
-    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     return {
-        name for cell in tagged for name in re.findall(r"^(\w+) = ", "".join(cell["source"]), re.M)
+        name
+        for cell in tagged_cells(notebook)
+        for name in re.findall(r"^(\w+) = ", "".join(cell["source"]), re.M)
     }
+
+
+def tagged_cells(notebook: Path) -> list[dict]:
+    """A notebook's cells that are tagged "parameters"."""
+    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
+    return [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
 
 
 def inputs_of(page: Page, profile: str) -> str:
@@ -202,6 +208,8 @@ def chapter(page: Page, profile: str, progress: bool = True) -> None:
         stale.unlink(missing_ok=True)
     for folder in (executed.parent, failed.parent):
         folder.mkdir(parents=True, exist_ok=True)
+    if not tagged_cells(page.notebook):  # the notebook's own values would win over these
+        sys.exit(f"Chapter {name} failed: no cell of {shown(page.notebook)} is tagged parameters.")
     parameters = {"profile": profile, "output_dir": f"build/{profile}"}
     # One core, however many there are: the numbers of a page do not depend on the machine's.
     threads = 1 if profile == "smoke" else 0

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from fer_utils import provenance
-from fer_utils.grid.runs import ROOT
+from fer_utils.grid.runs import ROOT, GridError
 from fer_utils.manifests import load_published
 
 
@@ -42,19 +42,26 @@ def read_chapter(paper: str) -> Chapter:
 
     Raises:
         OSError: no such notebook.
-        ValueError: an entry point that does not exist.
+        GridError: no cell is tagged "parameters", or an entry point does not exist.
     """
-    cells = json.loads((ROOT / "notebooks" / f"{paper}.ipynb").read_text(encoding="utf8"))["cells"]
+    notebook = ROOT / "notebooks" / f"{paper}.ipynb"
+    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
-    parameters, entry_points = {}, ()
+    parameters, entry_points = None, ()
     for cell in code:
         source = "".join(cell["source"])
         assigned = _literals(source)
         if "parameters" in cell["metadata"].get("tags", []):
             parameters = assigned
         entry_points = tuple(assigned.get("ENTRY_POINTS", entry_points))
+    told = notebook.relative_to(ROOT)
+    if parameters is None:
+        raise GridError(f"{told}: no cell is tagged parameters")
     if entry_points:
-        hashed = provenance.code_hash(entry_points)
+        try:
+            hashed = provenance.code_hash(entry_points)
+        except ValueError as error:
+            raise GridError(f"{told}, ENTRY_POINTS: {error}") from None
     else:
         files = sorted((ROOT / "fer_utils").rglob("*.py"))
         sources = ["".join(cell["source"]) for cell in code] + [file.read_text() for file in files]
