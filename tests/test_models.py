@@ -1,7 +1,7 @@
 """Every model has the shape and size it states, learns, and survives saving and other backends.
 
-A paper's model file takes part by having VARIANTS and PARAMETERS. Listed here is only what one
-more parameter of a chapter makes of a variant.
+A paper's model file takes part by having VARIANTS, PARAMETERS and `compile_model` or `optimizer`.
+Listed here is only what one more parameter of a chapter makes of a variant.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import keras
@@ -24,6 +24,8 @@ from torch import nn
 from torch.nn import functional
 
 from fer_utils import models
+from fer_utils.grid import has_chapter
+from fer_utils.manifests import load_published, published_papers
 from fer_utils.models import nouisser2023, rahman2021, yengikand2023
 
 
@@ -34,31 +36,46 @@ class Case:
     Args:
         paper: its module.
         options: what `build` takes besides the number of classes.
-        parameters: all weights with 7 classes.
+        parameters: all weights with 7 classes; None where the module states none.
     """
 
     paper: ModuleType
     options: dict[str, Any]
-    parameters: int
+    parameters: int | None
 
     def build(self, num_classes: int = 7):
         return self.paper.build(num_classes, **self.options)
 
 
+MODULES = {
+    found.name: importlib.import_module(f"{models.__name__}.{found.name}")
+    for found in pkgutil.iter_modules(models.__path__)
+}
+TRAINED_BY = {"Keras": "compile_model", "PyTorch": "optimizer"}
+
+
 def cases_with(name: str) -> dict[str, Case]:
     """The architectures of all papers whose module has a function of that name."""
-    modules = [
-        importlib.import_module(f"{models.__name__}.{found.name}")
-        for found in pkgutil.iter_modules(models.__path__)
-    ]
     return {
-        f"{module.__name__.rpartition('.')[2]}-{variant}": Case(
-            module, options, module.PARAMETERS[variant]
-        )
-        for module in modules
+        f"{paper}-{variant}": Case(module, options, getattr(module, "PARAMETERS", {}).get(variant))
+        for paper, module in MODULES.items()
         if hasattr(module, "VARIANTS") and hasattr(module, name)
         for variant, options in module.VARIANTS.items()
     }
+
+
+def lacking(module: object, framework: str) -> list[str]:
+    """What keeps the tests from a paper's networks, or from their numbers of weights."""
+    needed = ("build", "VARIANTS", "PARAMETERS", TRAINED_BY[framework])
+    told = [name for name in needed if not hasattr(module, name)]
+    if told:
+        return told
+    if not module.VARIANTS:
+        return ["a variant in VARIANTS"]
+    stated, variants = set(module.PARAMETERS), set(module.VARIANTS)
+    return [f"PARAMETERS[{name!r}]" for name in sorted(variants - stated)] + [
+        f"VARIANTS[{name!r}]" for name in sorted(stated - variants)
+    ]
 
 
 # Attention on the smaller maps alone, as the chapter's `attention_from` has it.
@@ -98,8 +115,40 @@ class Trained:
 def test_every_paper_s_models_are_found():
     assert {"yengikand2023-depthwise", "yengikand2023-normal"} < set(IN_KERAS)
     assert "rahman2021-resnet18" in IN_TORCH
-    for case in (IN_KERAS | IN_TORCH).values():
-        assert set(case.paper.VARIANTS) == set(case.paper.PARAMETERS)
+
+
+@pytest.mark.parametrize("paper", sorted({*published_papers(), *MODULES}))
+def test_a_paper_s_model_file_offers_what_the_tests_go_over(paper):
+    """Without it they would go over fewer networks, and say nothing."""
+    assert paper in published_papers(), f"{paper}: no such file in data_manifests/published"
+    if paper not in MODULES and not has_chapter(paper):
+        pytest.skip(f"{paper} has neither a chapter nor fer_utils/models/{paper}.py yet")
+    assert paper in MODULES, f"{paper} has a chapter and no fer_utils/models/{paper}.py"
+    framework = load_published(paper).framework
+    assert framework in TRAINED_BY, f"framework = {framework!r}: one of {', '.join(TRAINED_BY)}"
+    missing = lacking(MODULES[paper], framework)
+    assert not missing, f"fer_utils/models/{paper}.py lacks {', '.join(missing)}"
+
+
+@pytest.mark.parametrize(
+    ("framework", "leave_out", "missing"),
+    [
+        ("PyTorch", {}, []),
+        ("PyTorch", {"optimizer"}, ["optimizer"]),
+        ("Keras", {}, ["compile_model"]),
+        ("PyTorch", {"VARIANTS"}, ["VARIANTS"]),
+        ("PyTorch", {"PARAMETERS"}, ["PARAMETERS"]),
+        ("PyTorch", {"small"}, ["PARAMETERS['small']"]),
+    ],
+)
+def test_what_a_model_file_lacks_is_told_by_its_name(framework, leave_out, missing, monkeypatch):
+    has = {"build": dict, "optimizer": dict, "VARIANTS": {"small": {}}, "PARAMETERS": {"small": 9}}
+    if "small" in leave_out:
+        has["PARAMETERS"] = {}
+    module = SimpleNamespace(**{name: has[name] for name in has.keys() - leave_out})
+    assert lacking(module, framework) == missing
+    monkeypatch.setitem(MODULES, "smith2024", module)
+    cases_with("optimizer")  # made before any test: a module that lacks something fails its own
 
 
 # ---- Keras -------------------------------------------------------------------------------------
