@@ -348,6 +348,13 @@ def test_folders_of_data_are_named_from_the_root(tool, monkeypatch, tmp_path):
     assert "FER_DATA" not in os.environ
 
 
+def test_a_list_for_programs_tells_what_the_hours_leave_open(tool):
+    runs = [made_up(name, seconds=seconds) for name, seconds in (("short", 60), ("long", 9999))]
+    for hours, states in ((None, ["to run", "to run"]), ("1", ["to run", "left open"])):
+        told = tool("reproduce").for_programs(runs, SimpleNamespace(hours=hours))
+        assert [run["state"] for run in json.loads(told)] == states
+
+
 def test_a_run_made_for_its_weights_would_change_nothing_by_itself(tool):
     run = grid.Run("some", PAPER, {}, {}, ("full",), ("Table II: Ours",), ("cell",), 0)
     purpose, verdicts = tool("reproduce").purpose, {(PAPER, "cell"): "65.32, now stale"}

@@ -50,8 +50,6 @@ def main() -> None:
     from_anywhere()
     if options.json and not options.dry_run:
         parser.error("--json is for --dry-run")
-    if options.json and options.hours:
-        parser.error("--json lists every run, --hours leaves some out: one of the two")
     # A name alone may be one of Snakemake's own profiles.
     if "/" in (options.profile or "") and not (ROOT / options.profile).is_dir():
         parser.error(f"--profile: {options.profile} is no folder")
@@ -62,11 +60,7 @@ def main() -> None:
         if options.dry_run:
             if check_data(runs):
                 runs = grid.chosen(**words, smoke=options.smoke)
-            print(
-                json.dumps([asdict(run) for run in runs])
-                if options.json
-                else listing(runs, options)
-            )
+            print(for_programs(runs, options) if options.json else listing(runs, options))
             return
         with locked(ROOT / "build" / "grid.lock", "make reproduce"):
             if check_data(runs):
@@ -207,6 +201,18 @@ def listing(runs: list[grid.Run], options: argparse.Namespace) -> str:
             f"or of unknown cost: {cost} or more"
         )
     return "\n".join(lines)
+
+
+def for_programs(runs: list[grid.Run], options: argparse.Namespace) -> str:
+    """The runs as JSON; what the hours leave out is "left open"."""
+    to_do = {run.name for run in grid.to_make(runs, options.hours)}
+    left = {"state": "left open"}
+    return json.dumps(
+        [
+            asdict(run) | (left if run.state == "to run" and run.name not in to_do else {})
+            for run in runs
+        ]
+    )
 
 
 def own_seconds(run: grid.Run, to_do: list[grid.Run]) -> float | None:
