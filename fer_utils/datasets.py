@@ -642,7 +642,8 @@ def _find(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
 
 
 def _found(manifest: DatasetManifest, root: Path) -> tuple[Variant, Path]:
-    _require_folder(root, f". {manifest.obtain}")
+    # Who has the data elsewhere is told of that first.
+    _require_folder(root, f"; FER_DATA or data_root names another. To get them: {manifest.obtain}")
     folders = [root / directory for directory in manifest.directories]
     for folder in folders:
         if folder.exists() and not folder.is_dir():

@@ -423,6 +423,8 @@ def _open(plan: Sequence[Run]) -> str:
             f"; {again} recorded {'run is' if again == 1 else 'runs are'} made again, for weights "
             f"that others start from: {len(left)} to make"
         )
+    if all(run.seconds is None for run in left):
+        return f"{told}, at a cost that is not known yet"
     return f"{told}, at an expected {cost(left)} on one core"
 
 

@@ -77,6 +77,11 @@ def run(name: str, **changes) -> grid.Run:
     return replace(made, **changes)
 
 
+def test_runs_whose_cost_nobody_knows_are_told_as_that():
+    told = words(report.summary(paper(), [], [], [], [run("a", seconds=None)]))
+    assert "1 of 1 runs are not recorded, at a cost that is not known yet" in told
+
+
 def test_the_summary_tells_what_rests_on_one_seed_and_on_few_results(judged):
     found = judged(paper(GAIN, BEST, SUM), new=320, old=240)
     (headline,) = shown("new", folder=Path("nowhere"))

@@ -393,7 +393,7 @@ def checked(tool, monkeypatch, tmp_path, capsys):
 
 def test_a_check_of_data_names_the_folder_that_is_not_there(checked, tmp_path):
     told, _ = checked("jaffe")
-    assert told.startswith(f"  jaffe: {tmp_path / 'mistyped'}: no such folder of data. Request")
+    assert told.startswith(f"  jaffe: {tmp_path / 'mistyped'}: no such folder of data; FER_DATA")
 
 
 def test_a_check_of_data_names_the_sets_that_there_are(checked):
