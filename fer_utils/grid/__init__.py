@@ -51,7 +51,7 @@ from fer_utils.grid.runs import (
     is_to_run,
     prepared_file,
 )
-from fer_utils.manifests import load_published, published_papers
+from fer_utils.manifests import PublishedPaper, load_published, published_papers
 from fer_utils.summary import Recorded
 from fer_utils.summary import recorded as recorded_runs
 
@@ -94,19 +94,7 @@ def plan(
             raise GridError(f"PAPER={name}: it has no chapter in notebooks/ yet")
     requests = [request for name in names for request in requests_of(load_published(name), table)]
     if table and not requests:
-        every = [found for name in names for found in load_published(name).tables]
-        asked = [
-            request.answers for name in names for request in requests_of(load_published(name), None)
-        ]
-        told = sorted(
-            {found.id for found in every if any(f"{found.id}: " in answers[0] for answers in asked)}
-        )
-        named = any(
-            table.casefold() in (found.id.casefold(), *(cell.id for cell in found.cells))
-            for found in every
-        )
-        problem = "no run is for it; " if named else ""
-        raise GridError(f"TABLE={table}: {problem}one of {', '.join(told)}, a cell's id or open")
+        raise _no_runs(table, [load_published(name) for name in names])
     for request in requests:
         where = f"{request.paper}, {request.answers[0]}"
         refuse_unknown(request.fields, where, read_chapter(request.paper))
@@ -127,6 +115,20 @@ def plan(
     for run in list(runs.values()):
         add_first(run, runs)
     return with_first([there.told(run) for run in narrowed(ordered(runs), only)])
+
+
+def _no_runs(table: str, papers: Sequence[PublishedPaper]) -> GridError:
+    """What to say where no run is for a table: it is unknown, or its numbers need none."""
+    every = [(paper, found) for paper in papers for found in paper.tables]
+    known = any(
+        table.casefold() in (found.id.casefold(), *(cell.id for cell in found.cells))
+        for _, found in every
+    )
+    with_runs = sorted({found.id for paper, found in every if requests_of(paper, found.id)})
+    return GridError(
+        f"TABLE={table}: {'no run is for it; ' if known else ''}one of {', '.join(with_runs)}, "
+        "a cell's id or open"
+    )
 
 
 def chosen(
