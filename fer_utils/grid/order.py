@@ -51,10 +51,9 @@ def _like(wanted: dict, paper: str, chapter: Chapter, runs: dict[str, Run]) -> R
     alike = {}
     for run in runs.values():
         own = {**chapter.parameters, **run.fields}
-        same = [own.get(key) == value for key, value in wanted.items()]
-        either = [None in (value, own.get(key)) for key, value in wanted.items()]
-        if run.paper == paper and all(map(max, same, either)):
-            alike[run.name] = sum(same)
+        other = [key for key, value in wanted.items() if own.get(key) != value]
+        if run.paper == paper and all(None in (wanted[key], own.get(key)) for key in other):
+            alike[run.name] = len(wanted) - len(other)
     return runs[max(alike, key=alike.get)] if alike else None
 
 
