@@ -10,10 +10,11 @@
 #        PAPER= TABLE= SEEDS= ONLY= HOURS=   fewer of them, see tools/reproduce.py
 #   make test-slurm   the workflow on a SLURM cluster of one node, which it installs; Debian, as root
 #   make test-kubernetes   its profile for Kubernetes against a stand-in for a cluster; Linux, as root
+#   make test-kubernetes-real   and on a cluster of two nodes, built from Debian's source; as root
 
 .DEFAULT_GOAL := book
 .PHONY: book test check lab setup clean unit-tests style chapters-and-book reproduce \
-  test-slurm test-kubernetes
+  test-slurm test-kubernetes test-kubernetes-real
 .NOTPARALLEL:  # under -j, two targets would build the same book at once
 
 # 3.11 before 3.12: the committed results were computed with it.
@@ -67,6 +68,9 @@ test-slurm: setup
 
 test-kubernetes: setup
 	@$(BIN)/python workflow/test_kubernetes.py
+
+test-kubernetes-real: setup
+	@$(BIN)/python workflow/test_kubernetes.py --real
 
 # A kernel starts in notebooks/, where a folder that is named from here is not.
 lab: setup

@@ -214,6 +214,15 @@ def test_epochs_that_a_longer_run_goes_on_from_cost_once(tool):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plans")
+def test_training_says_that_nothing_is_left_to_make(tool, monkeypatch, capsys):
+    within = tool("within")
+    monkeypatch.setattr(within, "runs_to_make", lambda runs, build: [])
+    monkeypatch.setattr(sys, "argv", ["within.py", "--minutes", "1"])
+    within.main()
+    assert "Nothing is left to make" in capsys.readouterr().out
+
+
 def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
     """The one that it starts from is executed there, too, for its weights, but not trained."""
     away, home = tiny_project.make(tmp_path / "away"), tmp_path / "home"

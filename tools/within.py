@@ -121,6 +121,8 @@ def main() -> None:
             if options.pack:
                 deadline -= seconds_to_pack(build, options, every)
             to_make = runs_to_make(runs, build)
+            if not to_make:
+                print("Nothing is left to make: each run that was asked for has its record.")
             print("".join(f"{line}\n" for line in slow_here(to_make)), end="", flush=True)
             left = train(to_make, build, options, deadline, failed)
         if left:

@@ -56,7 +56,7 @@ class Pod:
     """The one pod of a job, and the process that it is here."""
 
     def __init__(self, job: dict, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.job = folder, job["metadata"]["name"]
         self.container = job["spec"]["template"]["spec"]["containers"][0]
         told = self.container["args"][-1]
         self.rule = re.search(r"--allowed-rules (\w+)", told)[1]
@@ -120,6 +120,11 @@ class Cluster(ThreadingHTTPServer):
         self.pods: list[Pod] = []  # of all jobs, deleted ones too
         self.refused: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def end(self) -> None:
+        for pod in self.pods:
+            pod.remove()
+        self.shutdown()
 
     def kubeconfig(self) -> str:
         here = {"cluster": {"server": f"http://127.0.0.1:{self.server_port}"}, "name": "here"}
