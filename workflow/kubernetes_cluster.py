@@ -34,6 +34,7 @@ PACKAGES = (
     *("golang-1.19-go", "golang-1.19-src"),
 )
 IMAGE = "python3,python3-venv,libgl1,libglib2.0-0"  # the last two for opencv-python
+NEEDED = ("apt-get", "dpkg-deb", "ip", "make", "openssl", "wget")
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 SOURCES = """\
@@ -108,10 +109,12 @@ class Programs:
         """Fetch Debian's packages and build Kubernetes, unless that is done; half an hour."""
         if (self.folder / "done").exists():
             return
-        for folder in (self.debian, self.folder / "lists" / "partial"):
-            folder.mkdir(parents=True, exist_ok=True)
         if os.uname().machine != "x86_64" or sys.version_info[:2] != (3, 11):
             sys.exit("A real Kubernetes is built and run on x86-64, for Python 3.11 alone.")
+        if missing := [name for name in NEEDED if not shutil.which(name)]:
+            sys.exit(f"For a real Kubernetes, install what brings {' and '.join(missing)}.")
+        for folder in (self.debian, self.folder / "lists" / "partial"):
+            folder.mkdir(parents=True, exist_ok=True)
         print(f"Building Kubernetes from Debian's source in {self.folder}", flush=True)
         (self.folder / "sources.list").write_text(SOURCES.format(mirror=MIRROR))
         self.apt("update", "-qq")
@@ -119,7 +122,8 @@ class Programs:
         self.apt("source", "-qq", "--download-only", "kubernetes")
         for package in self.folder.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, self.debian], check=True)
-        self.build()
+        if not all((self.kubernetes / name).exists() for name in PROGRAMS):
+            self.build()
         self.base()
         (self.folder / "done").touch()
 
@@ -151,7 +155,6 @@ class Programs:
             "PATH": f"{self.debian}/usr/lib/go-1.19/bin:{self.environment['PATH']}",
             "GOROOT": f"{self.debian}/usr/lib/go-1.19",
             "GOPATH": str(self.folder / "go"),
-            "GOCACHE": str(self.folder / "go-cache"),
             "GO111MODULE": "off",
             "CGO_ENABLED": "0",
             "KUBE_GIT_VERSION": f"v{version}",
@@ -169,9 +172,7 @@ class Programs:
         self.kubernetes.mkdir(exist_ok=True)
         for name in PROGRAMS:
             shutil.copy(source / "_output" / "bin" / name, self.kubernetes)
-        for name in ("go", "go-cache"):
-            subprocess.run(["chmod", "-R", "u+w", self.folder / name], check=True)
-            shutil.rmtree(self.folder / name)
+        shutil.rmtree(self.folder / "go")
 
     def base(self) -> None:
         """A small Debian with Python, for the image."""
