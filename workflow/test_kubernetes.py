@@ -68,7 +68,7 @@ def main() -> None:
     plugins, environment, command = instructions()
     install(plugins)
     if "--in-namespaces" in sys.argv:
-        sys.exit("\n".join(trial(real_cluster(command), environment, command)))
+        sys.exit("\n".join(trial(real_cluster(command), environment, command)) or None)
     before = surroundings()
     remove_what_was_tried()
     make_project()
