@@ -1,8 +1,8 @@
 """A real Kubernetes of two nodes on this machine: Debian's, built from its source.
 
 Etcd, the API server, its controllers, the scheduler, a registry and for each node a kubelet and
-containerd run in mounts, processes and a network of their own (`main` in test_kubernetes.py) and
-go with them. Nothing is installed: what Debian's packages hold lies below the given folder.
+containerd run in mounts, processes and a network of their own (`in_namespaces`, test_kubernetes.py)
+and go with them. Nothing is installed: what Debian's packages hold lies below the given folder.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ class Programs:
     """What Debian has of Kubernetes and around it, below a folder.
 
     Args:
-        folder: where it is left, 3 GB of it.
+        folder: where it is left, 2 GB of it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +106,9 @@ class Programs:
         self.kubernetes = folder / "kubernetes"
 
     def get(self) -> None:
-        """Fetch Debian's packages and build Kubernetes, unless that is done; half an hour."""
+        """Fetch Debian's packages and build Kubernetes, unless that is done; ten minutes."""
+        if not hierarchies():
+            sys.exit("A real Kubernetes is tried with control groups of version 1 alone.")
         if (self.folder / "done").exists():
             return
         if os.uname().machine != "x86_64" or sys.version_info[:2] != (3, 11):

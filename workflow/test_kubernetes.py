@@ -1,8 +1,9 @@
 """Send short runs through the Kubernetes profile, take two pods away in the middle, check them all.
 
     make test-kubernetes        Linux, as root; some minutes; fetches packages into build/kubernetes
-    make test-kubernetes-real   x86-64 besides, with apt-get and Python 3.11; ten minutes after
-                                another ten to build it; 16 GB below build/kubernetes meanwhile
+    make test-kubernetes-real   x86-64 besides, with apt-get, Python 3.11 and control groups of
+                                version 1; ten minutes after another ten to build it; 16 GB below
+                                build/kubernetes meanwhile
 
 The profile as it is shipped, by the commands in its first lines, goes through Snakemake's own
 plugins for Kubernetes and S3, with moto for the bucket. First against a stand-in for the API server
