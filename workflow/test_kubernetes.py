@@ -66,6 +66,7 @@ READ_ONLY = {str(ROOT): (ROOT, "ro")}
 def main() -> None:
     if os.geteuid() != 0 or not shutil.which("unshare"):
         sys.exit("make test-kubernetes mounts folders for its pods, which takes Linux and root.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     plugins, environment, command = instructions()
     install(plugins)
     if "--in-namespaces" in sys.argv:
