@@ -58,7 +58,8 @@ INSIDE_IMAGE = INSIDE | {
     "PATH": "/opt/companion/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     "PIP_FIND_LINKS": "/wheels",
 }
-LAYER, VENV_OF_ALL = FOLDER / "layer.tar", ".venv"
+LAYER = FOLDER / "layer.tar"
+PROJECT_VENV = ".venv"
 PROGRAMS = kubernetes_cluster.Programs(FOLDER / "programs")
 READ_ONLY = {str(ROOT): (ROOT, "ro")}
 
@@ -107,9 +108,9 @@ def in_namespaces() -> list[str]:
     """This test with a real cluster, which goes with its mounts, processes and network."""
     PROGRAMS.get()
     # What `make setup` has installed is the image's, but for the project itself.
-    moved = f"s,^{VENV_OF_ALL},opt/companion,;s,^{WHEELS.relative_to(ROOT)},wheels,"
+    moved = f"s,^{PROJECT_VENV},opt/companion,;s,^{WHEELS.relative_to(ROOT)},wheels,"
     site = Path(sysconfig.get_path("purelib")).relative_to(ROOT)
-    kernels = f"{VENV_OF_ALL}/share/jupyter/kernels"
+    kernels = f"{PROJECT_VENV}/share/jupyter/kernels"
     words = ["tar", "-C", ROOT, "--exclude=__editable__*", "--transform", moved, "-cf", LAYER]
     subprocess.run([*words, site, kernels, WHEELS.relative_to(ROOT)], check=True)
     own = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
