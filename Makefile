@@ -9,12 +9,13 @@
 #        DRY=1                       list them with their cost and what they would change
 #        PAPER= TABLE= SEEDS= ONLY= HOURS=   fewer of them, see tools/reproduce.py
 #   make test-slurm   the workflow on a SLURM cluster of one node, which it installs; Debian, as root
+#   make test-slurm-network   and on one of two nodes that share a folder over a network
 #   make test-kubernetes   its profile for Kubernetes against a stand-in for a cluster; Linux, as root
 #   make test-kubernetes-real   and on a cluster of two nodes, built from Debian's source; as root
 
 .DEFAULT_GOAL := book
 .PHONY: book test check lab setup clean unit-tests style chapters-and-book reproduce \
-  test-slurm test-kubernetes test-kubernetes-real
+  test-slurm test-slurm-network test-kubernetes test-kubernetes-real
 .NOTPARALLEL:  # under -j, two targets would build the same book at once
 
 # 3.11 before 3.12: the committed results were computed with it.
@@ -65,6 +66,9 @@ reproduce: setup
 
 test-slurm: setup
 	@$(BIN)/python workflow/test_slurm.py
+
+test-slurm-network: setup
+	@$(BIN)/python workflow/test_slurm.py --network
 
 test-kubernetes: setup
 	@$(BIN)/python workflow/test_kubernetes.py

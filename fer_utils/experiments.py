@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fer_utils import metrics, provenance, records, splits
+from fer_utils import locks, metrics, provenance, records, splits
 from fer_utils.datasets import FaceDataset, array_hash, load
 from fer_utils.folds import SUBJECT_KFOLD
 from fer_utils.manifests import load_manifest, published_papers
@@ -183,7 +183,7 @@ def run(
     loop.prepare(seed, threads)
     model = build()
     train = parts["train"] if prepare_train is None else prepare_train(parts["train"])
-    with records.alone_in(folder, f"Waiting for another process that trains {name}."):
+    with locks.alone_in(folder, f"Waiting for another process that trains {name}."):
         for epochs in sorted(shorter, reverse=True):
             if epochs < parameters["epochs"]:
                 begun = Path(work) / name_of({**parameters, "epochs": epochs})

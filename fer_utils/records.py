@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -10,7 +9,6 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from fer_utils import provenance
+from fer_utils import locks, provenance
 from fer_utils.manifests import load_manifest
 from fer_utils.training.checkpoints import write_atomically
 
@@ -257,7 +255,7 @@ def write(
         raise RecordError(f"{record.run}: a {record.profile} run may not be written into results/")
     path = folder / record.paper / f"{record.run}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with alone_in(path.parent):
+    with locks.alone_in(path.parent):
         if record.profile == "smoke" and not _is_record(path):
             path.unlink(missing_ok=True)
         if path.exists():
@@ -277,27 +275,6 @@ def write(
         text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
         _write_once(path, f"{text}\n".encode())
     return path
-
-
-@contextmanager
-def alone_in(folder: Path, waiting: str = ""):
-    """Keep other processes that write below a folder waiting; the lock goes with the process.
-
-    Args:
-        folder: which exists.
-        waiting: what a process that has to wait says.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                print(waiting, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_once(path: Path, content: bytes) -> None:

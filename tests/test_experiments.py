@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trees
 
-from fer_utils import datasets, experiments, metrics, provenance, records
+from fer_utils import datasets, experiments, locks, metrics, provenance, records
 from fer_utils.complexity import multiply_accumulates
 from fer_utils.experiments import label, load_parts, plan, profile_of
 from fer_utils.manifests import DataError, DataMissing, load_manifest
@@ -286,7 +286,7 @@ def test_a_framework_that_moves_no_number_leaves_the_checkpoints(faces, tmp_path
 def test_two_that_train_the_same_wait_for_each_other(faces, tmp_path, capfd):
     name = run(faces, tmp_path / "apart").record.run
     (tmp_path / name).mkdir()
-    with ThreadPoolExecutor() as pool, records.alone_in(tmp_path / name):
+    with ThreadPoolExecutor() as pool, locks.alone_in(tmp_path / name):
         other = pool.submit(run, faces, tmp_path)
         while "Waiting for another process" not in capfd.readouterr().out:
             assert not other.done()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fer_utils import metrics, records
+from fer_utils import locks, metrics, records
 from fer_utils.manifests import published_papers
 from fer_utils.records import RecordError
 from fer_utils.summary import recorded
@@ -22,8 +22,9 @@ LABELS = np.arange(40) % 2
 
 
 def files(folder):
-    """Every file below a folder, hidden ones too, and what is in it."""
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file below a folder, hidden ones too, and what is in it; not the lock."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.NAME)
+    return {path.name: path.read_bytes() for path in found}
 
 
 # ---- writing and reading -----------------------------------------------------------------------

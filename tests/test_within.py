@@ -19,7 +19,7 @@ import tiny_project
 import trees
 from tiny_project import PAPER, call, planned
 
-from fer_utils import datasets, ferplus, grid
+from fer_utils import datasets, ferplus, grid, locks
 
 DONE = "done.json"
 
@@ -236,6 +236,8 @@ def test_a_run_goes_on_elsewhere_from_one_that_was_finished(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     with tarfile.open(archive) as file:
         file.extractall(home, filter="data")
+    assert list(away.rglob(locks.NAME))
+    assert not list(home.rglob(locks.NAME))
     (state,) = home.glob("build/grid/*/runs/*/state.json")
     epochs = json.loads(state.read_text())["history"]["seconds"]
     rest = call(home, "within", *words, second["name"])

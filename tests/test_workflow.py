@@ -20,7 +20,7 @@ import tiny_project
 from nbformat.v4 import new_code_cell
 from tiny_project import PAPER, call, call_on_a_terminal, cores, environment, planned, start
 
-from fer_utils import grid, metrics, records
+from fer_utils import grid, locks, metrics, records
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_runs_of_the_published_file_are_made_once(project):
     assert {path.stem for path in seen.iterdir()} == {run.run for run in kept}
     for run in planned(project):
         folder = project / "build" / "grid" / PAPER / run["name"]
-        assert {path.name for path in folder.iterdir()} == {"notebook.ipynb", "done.json"}
+        assert contents(folder).keys() == {"notebook.ipynb", "done.json"}
 
     # A clock that was wrong: every file from long ago or from the future, in any order.
     for number, path in enumerate((project / "build").rglob("*")):
@@ -521,8 +521,8 @@ def training(kept, monkeypatch, tmp_path):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Every file below a folder, except locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.NAME)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -535,10 +535,10 @@ def test_a_record_that_finds_no_room_leaves_nothing_behind(training, monkeypatch
     monkeypatch.setattr(os, "link", no_room)
     with pytest.raises(training.tool.Failed, match=r"^No space left on device$"):
         training.train()
-    assert not [path for path in results.rglob("*") if path.is_file()]
+    assert not contents(results)
     monkeypatch.setattr(os, "link", link)
     training.train()
-    assert len([path for path in results.rglob("*") if path.is_file()]) == 3
+    assert len(contents(results)) == 3
 
 
 @pytest.mark.parametrize("what", [".npz.", ".json.", "/seen/"])
@@ -560,7 +560,7 @@ def test_a_record_stays_where_what_replaces_it_finds_no_room(training, monkeypat
     training.train()
     assert records.read(there).versions == record.versions
     assert len(contents(results)) == 3
-    assert not list(results.rglob(".*"))
+    assert {path.name for path in results.rglob(".*")} == {locks.NAME}
 
 
 def test_what_a_kill_has_left_goes_when_the_run_is_made(training):
@@ -581,11 +581,11 @@ def test_what_a_kill_has_left_goes_when_the_run_is_made(training):
         path.touch()
     kept[0].write_text(json.dumps(names))
     training.train()
-    assert set(checkpoints.rglob("*")) == set(kept)
+    assert set(checkpoints.rglob("*")) == {*kept, checkpoints / locks.NAME}
     beside = {f"{record.parent.name}/seen/{record.name}"}
     pair = {f"{record.parent.name}/{record.stem}{end}" for end in (".json", ".npz")}
     assert contents(results).keys() == beside | pair
-    assert not list(results.rglob(".*"))
+    assert {path.name for path in results.rglob(".*")} == {locks.NAME}
 
 
 def test_a_build_folder_that_cannot_be_written_is_told_in_a_sentence(training, monkeypatch):

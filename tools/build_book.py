@@ -36,6 +36,8 @@ import yaml
 from execute import Failed, clock, end_as_by_ctrl_c, execute, shown
 from jobs import Busy, locked, snakemake
 
+from fer_utils import locks
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 HTML = BUILD / "book" / "_build" / "html"
@@ -76,7 +78,7 @@ def fingerprint(*paths: Path, also: str = "", without: Iterable[str] = ()) -> st
         without: names of files (less their ending) and of folders that are left out.
     """
     digest = hashlib.sha256(also.encode())
-    left_out = {"__pycache__", *without}
+    left_out = {"__pycache__", locks.NAME, *without}
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and left_out.isdisjoint((*file.relative_to(ROOT).parts, file.stem)):

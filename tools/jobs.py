@@ -1,9 +1,9 @@
 """Snakemake as the other tools start it: one at a time, quiet, with one line of progress."""
 
-import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from execute import ROOT, clock, die_with_parent, how_far, show, shown
+
+from fer_utils import locks
 
 LOG = ROOT / "build" / "snakemake.log"  # of a Snakemake under no lock
 
@@ -34,16 +36,14 @@ def locked(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     stop = path.with_suffix(".stop")
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks.take(file):
             file.seek(0)
             raise Busy(
                 f"Another {what} is at work in this folder ({_who(file.read().strip(), stop)}): "
                 "wait until it has finished, or stop it."
-            ) from None
+            )
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
         os.set_inheritable(file.fileno(), True)
         HELD[file.fileno()] = stop
@@ -57,8 +57,11 @@ def locked(path: Path, what: str) -> Iterator[None]:
 HELD: dict[int, Path] = {}  # locks, each with the file that tells how to stop its Snakemake
 
 
-def _who(process: str, stop: Path) -> str:
+def _who(holder: str, stop: Path) -> str:
     """What holds a lock: a process, or the Snakemake of one that was killed."""
+    process, _, machine = holder.partition(" on ")
+    if machine != socket.gethostname():
+        return f"process {holder}"
     with suppress(OSError, ValueError):
         try:
             os.kill(int(process), 0)

@@ -8,7 +8,6 @@ until the file above is written.
 """
 
 import argparse
-import fcntl
 import importlib
 import json
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from execute import end_as_by_ctrl_c, from_json
 from train import sentence
 
-from fer_utils import experiments
+from fer_utils import experiments, locks
 from fer_utils.pixel_csv import require_cache_folder
 from fer_utils.training.checkpoints import write_atomically
 
@@ -56,7 +55,7 @@ def one_at_a_time(name: str) -> Iterator[None]:
     path = require_cache_folder() / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locks.take(file, wait=True)
         yield
 
 

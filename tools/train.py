@@ -12,8 +12,6 @@ A run that is cut off at any moment goes on from its last whole epoch when it is
 """
 
 import argparse
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -26,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 from execute import ROOT, Failed, end_as_by_ctrl_c, execute, from_json, shown
 
-from fer_utils import grid, records
+from fer_utils import grid, locks, records
 from fer_utils.energy import Energy
 from fer_utils.grid.inputs import other_versions
 from fer_utils.training.checkpoints import write_atomically
@@ -126,7 +124,8 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
 
 def clear(folder: Path) -> None:
     """Take away what an execution that was cut off has left."""
-    left = [path for path in folder.iterdir() if path.name not in ("notebook.ipynb", "done.json")]
+    stays = ("notebook.ipynb", "done.json", locks.NAME)
+    left = [path for path in folder.iterdir() if path.name not in stays]
     if any(path.name == "work" for path in left):
         time.sleep(2)  # the kernel of a papermill that was killed lives for a second more
     for path in [*left, folder / "done.json", folder / "notebook.ipynb"]:
@@ -183,7 +182,7 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
     there = results / record.paper / f"{record.run}.json"
     there.parent.mkdir(parents=True, exist_ok=True)
     note = ""
-    with records.alone_in(there.parent):
+    with locks.alone_in(there.parent):
         for cut_off in (*there.parent.glob(".*.part"), *there.parent.glob("*/.*.part")):
             shutil.rmtree(cut_off) if cut_off.is_dir() else cut_off.unlink()  # by a kill
         if there.exists():
@@ -231,7 +230,7 @@ def clean(folder: Path) -> None:
     """Take away what a kill has left beside a finished run's checkpoints."""
     if not (folder / "state.json").exists():
         return
-    with records.alone_in(folder):
+    with locks.alone_in(folder):
         state = json.loads((folder / "state.json").read_text())
         for path in (*folder.glob(".*.part"), *folder.glob("epoch-*")):
             if path.name not in (state["last"], state["best"]):
@@ -243,23 +242,13 @@ def beside(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.json"))
 
 
-class alone:
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
     """Keep every other process away from a folder; the lock goes with the process."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self):
-        self.handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise Failed(f"another process is at work in {shown(self.folder)}") from None
-
-    def __exit__(self, *_):
-        os.close(self.handle)
+    with (folder / locks.NAME).open("a") as file:
+        if not locks.take(file):
+            raise Failed(f"another process is at work in {shown(folder)}")
+        yield
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ from jobs import Busy, cores, locked
 from reproduce import check_data, slow_here
 from train import beside, sentence
 
-from fer_utils import grid, records
+from fer_utils import grid, locks, records
 from fer_utils.cli import for_a_reader
 from fer_utils.manifests import DataError
 
@@ -375,13 +375,18 @@ def pack(archive: Path, build: Path, results: Path, every: list[grid.Run] | None
     try:
         with tarfile.open(unfinished, "w:gz") as packed:
             for path in to_pack(build, results, every):
-                packed.add(path, path.relative_to(ROOT))
+                packed.add(path, path.relative_to(ROOT), filter=no_lock)
         unfinished.replace(archive)
     finally:
         unfinished.unlink(missing_ok=True)
     size = archive.stat().st_size / 2**20
     made = len(records_made(made_here(build), results))
     print(f"{archive}: {made} runs, {size:.1f} MiB", flush=True)
+
+
+def no_lock(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """What is packed: a lock may not replace that of who is at work where it is unpacked."""
+    return None if Path(member.name).name == locks.NAME else member
 
 
 if __name__ == "__main__":

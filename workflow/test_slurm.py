@@ -1,21 +1,27 @@
 """Send a grid of short runs through a real SLURM cluster: kill the check of its data, interrupt it
 while a run is at work, send it again, kill a run, look at them all.
 
-    make test-slurm        Debian or Ubuntu, as root; some minutes
+    make test-slurm              Debian or Ubuntu, as root; some minutes
+    make test-slurm-network      the same on two nodes that share no disk, only a network's folder
 
-The cluster is one node on loopback; its keys, ports and state are below build/slurm-cluster. The
-packages slurm-wlm and munge are installed where they are missing; a machine that has a SLURM of its
-own is left alone.
+The cluster is on loopback; its keys, ports and state are below /run/slurm-trial. The packages
+slurm-wlm and munge, on a network those of GlusterFS too, are installed where they are missing; a
+machine that has a SLURM of its own is left alone.
+
+On a network, what is written (build, .snakemake) lies in a folder that each node has mounted for
+itself, and so has who sends the runs: see network_folder.py. There one run is also sent to both
+nodes at once, which one of them has to refuse.
 """
 
+import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,16 +29,18 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import network_folder
 import yaml
 
-from fer_utils import grid, records
+from fer_utils import grid, locks, records
 
 ROOT = Path(__file__).resolve().parent.parent
 # Snakemake's plugin takes SLURM's variables from a job's environment: only this is found there.
 USUAL = Path("/etc/slurm/slurm.conf")
-CLUSTER = ROOT / "build" / "slurm-cluster"
+CLUSTER = Path("/run/slurm-trial")
 ASKING = CLUSTER / "asking"  # while Snakemake asks for the states of its jobs
 GRID = ROOT / "build" / "smoke-grid"
+SHARED = (ROOT / "build", ROOT / ".snakemake")  # what jobs and their sender write
 PAPER, SEEDS = "yengikand2023", "0 1 2"
 PATIENCE = 3600  # seconds for the whole grid
 sys.path.insert(0, str(ROOT / "tools"))
@@ -42,7 +50,6 @@ ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmctldPort={port}
-SlurmdPort={node_port}
 AuthType=auth/munge
 AuthInfo=socket={socket}
 CredType=cred/munge
@@ -59,40 +66,75 @@ ReturnToService=2
 MinJobAge=86400
 KillWait=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory}
-PartitionName=short Nodes={host} Default=YES MaxTime=INFINITE State=UP
+SlurmdLogFile={folder}/%n.log
+PartitionName=short Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory}\n"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", action="store_true", help="two nodes, a folder on a network")
+    parser.add_argument("--mounts", type=json.loads, default={}, help=argparse.SUPPRESS)
+    options = parser.parse_args()
     # Ignored where a script started this in its background, and then by what it starts, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() != 0:
         sys.exit("make test-slurm starts a cluster of its own, which takes root.")
-    install()
     if USUAL.exists() and not (USUAL.is_symlink() and USUAL.readlink().parent == CLUSTER):
         sys.exit(f"{USUAL}: this machine has a SLURM of its own.")
+    install(network_folder.missing() if options.network else [])
+    if options.network:
+        over_network()
+    else:
+        through_slurm({name: Path(mount) for name, mount in options.mounts.items()})
+
+
+def over_network() -> None:
+    """The trial with two nodes and a sender that share what they write over a network."""
+    brick = ROOT / "build" / "network"
+    shutil.rmtree(brick, ignore_errors=True)
+    with network_folder.on_network(brick, free_port(), ["sender", "node1", "node2"]) as mounts:
+        sender = network_folder.command("sender", mounts["sender"], SHARED)
+        nodes = {name: str(mount) for name, mount in mounts.items() if name != "sender"}
+        again = [*sender, sys.executable, __file__, "--mounts", json.dumps(nodes)]
+        trial = subprocess.Popen(again)
+        try:
+            status = trial.wait()
+        except BaseException:
+            trial.terminate()
+            trial.wait()
+            raise
+    if status:
+        sys.exit(status)
+    shutil.rmtree(brick)
+
+
+def through_slurm(mounts: dict[str, Path]) -> None:
+    """The trial.
+
+    Args:
+        mounts: of each node that has what is shared over a network; none for one node of this disk.
+    """
     for folder in (GRID, CLUSTER, ROOT / "build" / "grid" / "data"):
         shutil.rmtree(folder, ignore_errors=True)
-    # munged wants a way to its socket that everyone may go, which this folder may not have.
-    with tempfile.TemporaryDirectory(prefix="munge-") as open_to_all:
-        Path(open_to_all).chmod(0o755)
-        daemons: list[subprocess.Popen] = []
-        try:
-            start(daemons, Path(open_to_all) / "socket")
-            cut_off = {interrupt_grid(), finish_grid()}
-            check(cut_off)
-        finally:
-            end_jobs()
-            for daemon in reversed(daemons):
-                daemon.terminate()
-                daemon.wait()
-            USUAL.unlink(missing_ok=True)
+    daemons: list[subprocess.Popen] = []
+    try:
+        start(daemons, mounts)
+        if mounts:
+            send_twice([*mounts])
+        cut_off = {interrupt_grid(), finish_grid()}
+        check(cut_off)
+    finally:
+        end_jobs()
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            daemon.wait()
+        USUAL.unlink(missing_ok=True)
     shutil.rmtree(CLUSTER)
     print(
         f"{number_of_runs()} runs went through SLURM, which was interrupted; those that were cut "
@@ -100,35 +142,29 @@ def main() -> None:
     )
 
 
-def install() -> None:
-    if all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
+def install(more: list[str]) -> None:
+    """SLURM, where it is missing, and further packages of Debian."""
+    there = all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged"))
+    packages = [*([] if there else ["slurm-wlm", "munge"]), *more]
+    if not packages:
         return
+    names = " and ".join(packages)
     if not shutil.which("apt-get"):
-        sys.exit("SLURM is not here and apt-get cannot bring it: install slurm-wlm and munge.")
-    print("Installing slurm-wlm and munge", flush=True)
+        sys.exit(f"apt-get, which could bring them, is not here: install {names}.")
+    print(f"Installing {names}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
-    words = ["install", "-y", "-qq", "--no-install-recommends", "slurm-wlm", "munge"]
+    words = ["install", "-y", "-qq", "--no-install-recommends", *packages]
     subprocess.run(["apt-get", *words], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def start(daemons: list[subprocess.Popen], socket_path: Path) -> None:
-    """munged, slurmctld and slurmd, told in `daemons` as they start, and a node that takes jobs."""
-    for name in ("state", "spool", "profile"):
+def start(daemons: list[subprocess.Popen], mounts: dict[str, Path]) -> None:
+    """munged, slurmctld and slurmd, told in `daemons` as they start, and nodes that take jobs."""
+    for name in ("state", "profile"):
         (CLUSTER / name).mkdir(parents=True)
-    CLUSTER.chmod(0o755)  # munged wants a folder that only its user can write to
-    hardware = subprocess.run(["slurmd", "-C"], capture_output=True, text=True, check=True).stdout
-    found = dict(word.split("=", 1) for word in hardware.split() if "=" in word)
-    configuration = CONFIGURATION.format(
-        host=socket.gethostname().split(".")[0],
-        port=free_port(),
-        node_port=free_port(),
-        folder=CLUSTER,
-        socket=socket_path,
-        cpus=found["CPUs"],
-        memory=found["RealMemory"],
-    )
-    (CLUSTER / "slurm.conf").write_text(configuration)
+    CLUSTER.chmod(0o755)  # munged wants a folder that only its user can write to, open to all
+    nodes = [*mounts] or [socket.gethostname().split(".")[0]]
+    (CLUSTER / "slurm.conf").write_text(configuration(nodes))
     USUAL.unlink(missing_ok=True)  # a link that an earlier test left
     USUAL.symlink_to(CLUSTER / "slurm.conf")
     # No database of past jobs here, so their states come from the controller's memory.
@@ -141,21 +177,71 @@ def start(daemons: list[subprocess.Popen], socket_path: Path) -> None:
     key = CLUSTER / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
-    munged = ["munged", "--foreground", f"--socket={socket_path}", f"--key-file={key}"]
+    munged = ["munged", "--foreground", f"--socket={CLUSTER}/munge.socket", f"--key-file={key}"]
     munged += [f"--{name}-file={CLUSTER}/munge.{name}" for name in ("pid", "log", "seed")]
     with (CLUSTER / "daemons.log").open("w") as log:
         daemons.append(subprocess.Popen(munged, stdout=log, stderr=log))
-        wait("munged", socket_path.exists)
-        for name in ("slurmctld", "slurmd"):
-            daemons.append(subprocess.Popen([name, "-D"], stdout=log, stderr=log))
-    wait("a node of the cluster", lambda: "idle" in told("sinfo", "--noheader", "--format=%T"))
-    print("A SLURM cluster of one node is up", flush=True)
+        wait("munged", (CLUSTER / "munge.socket").exists)
+        daemons.append(subprocess.Popen(["slurmctld", "-D"], stdout=log, stderr=log))
+        for name in nodes:
+            there = network_folder.command(name, mounts[name], SHARED) if mounts else []
+            daemons.append(subprocess.Popen([*there, "slurmd", "-D"], stdout=log, stderr=log))
+    ready = ["idle"] * len(nodes)
+    wait("cluster", lambda: told("sinfo", "--noheader", "--Node", "--format=%T").split() == ready)
+    print(f"A SLURM cluster is up: {', '.join(nodes)}", flush=True)
+
+
+def configuration(nodes: list[str]) -> str:
+    """slurm.conf; the nodes share this machine's cores and memory."""
+    hardware = subprocess.run(["slurmd", "-C"], capture_output=True, text=True, check=True).stdout
+    found = dict(word.split("=", 1) for word in hardware.split() if "=" in word)
+    text = CONFIGURATION.format(
+        host=socket.gethostname().split(".")[0],
+        port=free_port(),
+        folder=CLUSTER,
+        socket=CLUSTER / "munge.socket",
+    )
+    share = {
+        key: max(1, int(found[name]) // len(nodes))
+        for key, name in (("cpus", "CPUs"), ("memory", "RealMemory"))
+    }
+    return text + "".join(NODE.format(name=name, port=free_port(), **share) for name in nodes)
+
+
+def send_twice(nodes: list[str]) -> None:
+    """One run to all nodes at once: one makes it, the others are told that it is being made."""
+    place = GRID / "twice"
+    train = [sys.executable, "tools/train.py", json.dumps(planned()[0]), "--build", str(place)]
+    train += ["--results", str(place / "records")]
+    place.mkdir(parents=True)
+    sent: dict[str, subprocess.Popen] = {}
+    try:
+        for name in nodes:
+            words = ["sbatch", "--wait", f"--nodelist={name}", f"--output={place}/{name}.txt"]
+            sent[name] = subprocess.Popen([*words, "--wrap", shlex.join(train)], cwd=ROOT)
+        statuses = {name: process.wait() for name, process in sent.items()}
+    finally:
+        for process in sent.values():
+            process.terminate()
+    said = {name: (place / f"{name}.txt").read_text() for name in nodes}
+    refused = [name for name in nodes if "another process is at work in" in said[name]]
+    made = [name for name in nodes if statuses[name] == 0]
+    assert (len(made), len(refused)) == (1, len(nodes) - 1), f"made twice: {said}"
+    print(f"A run sent to {' and '.join(nodes)} was made on {made[0]} alone", flush=True)
+    shutil.rmtree(place)
 
 
 @cache
 def number_of_runs() -> int:
     """How many the grid has."""
     return len(grid.chosen(PAPER, seeds=SEEDS, smoke=True))
+
+
+@cache
+def planned() -> list[dict]:
+    """The grid's runs."""
+    command = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", PAPER]
+    return json.loads(told(*command, "--seeds", SEEDS, "--dry-run", "--json"))
 
 
 @contextmanager
@@ -267,9 +353,10 @@ def kill_one() -> Path | None:
 def at_work() -> tuple[str, Path] | None:
     """A job whose chapter is being executed, and the folder of its run."""
     logs = [log for log in GRID.glob("*/*/running.log") if "Executing Cell" in text_of(log)]
-    jobs = told("squeue", "--noheader", "--states=R", "--format=%i").split() if logs else []
+    jobs = told("squeue", "--noheader", "--states=R", "--format=%i %N") if logs else ""
+    found = [line.split() for line in jobs.splitlines()]
     return next(
-        ((job, log.parent) for job in jobs for log in logs if belongs(log.parent, job)), None
+        ((job[0], log.parent) for job in found for log in logs if belongs(log.parent, *job)), None
     )
 
 
@@ -280,9 +367,9 @@ def text_of(log: Path) -> str:
     return ""
 
 
-def belongs(folder: Path, job: str) -> bool:
-    """Whether a job of the cluster executes the run of a folder."""
-    pids = told("scontrol", "listpids", job).split()
+def belongs(folder: Path, job: str, node: str) -> bool:
+    """Whether a job of the cluster, at work on a node, executes the run of a folder."""
+    pids = told("scontrol", "listpids", job, node).split()
     for pid in filter(str.isdigit, pids):
         try:
             command = Path("/proc", pid, "cmdline").read_text()
@@ -298,13 +385,12 @@ def check(cut_off: set[Path]) -> None:
     done, kept = made_runs()
     assert len(done) == number_of_runs(), f"{len(done)} runs of {number_of_runs()} have finished"
     for folder in done:
-        left = {path.name for path in folder.iterdir()}
+        left = {path.name for path in folder.iterdir()} - {locks.NAME}
         assert left == {"notebook.ipynb", "done.json"}, f"left in {folder}: {sorted(left)}"
 
     again = GRID / "undisturbed"
-    asked = json.loads(told(sys.executable, "tools/reproduce.py", "--dry-run", "--json", "--smoke"))
     names = {folder.name: done[folder]["run"] for folder in cut_off}
-    for run in (run for run in asked if run["name"] in names):
+    for run in (run for run in planned() if run["name"] in names):
         command = [sys.executable, "tools/train.py", json.dumps(run), "--build", again]
         subprocess.run([*command, "--results", again / "records"], cwd=ROOT, check=True)
         name = names[run["name"]]
@@ -347,4 +433,7 @@ def free_port() -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
