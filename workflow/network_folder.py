@@ -6,6 +6,7 @@ client runs in user space: what holds the folder is asked over a socket by each 
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -94,16 +95,21 @@ def on_network(brick: Path, port: int, machines: Iterable[str]) -> Iterator[dict
             for mount in mounts.values():
                 mount.mkdir()
                 client = ["glusterfs", f"--volfile={folder}/client.vol"]
-                client += [f"--log-file={mount}.log", str(mount)]
+                client += [f"--log-file={mount}.log", f"--pid-file={mount}.pid", str(mount)]
                 client += [f"--{what}-timeout={SECONDS}" for what in ("attribute", "entry")]
                 subprocess.run(client, check=True)
             yield mounts
         finally:
             for mount in mounts.values():
-                if os.path.ismount(mount):
-                    subprocess.run(["umount", mount], check=True)
+                if f" {mount} " in Path("/proc/mounts").read_text():
+                    subprocess.run(["umount", "--lazy", mount], check=True)
             server.terminate()
             server.wait()
+
+
+def lose(mount: Path) -> None:
+    """End a machine's mount, as it ends with the machine; its locks go once the server notices."""
+    os.kill(int(Path(f"{mount}.pid").read_text()), signal.SIGKILL)
 
 
 def _wait(port: int) -> None:

@@ -10,7 +10,7 @@ machine that has a SLURM of its own is left alone.
 
 On a network, what is written (build, .snakemake) lies in a folder that each node has mounted for
 itself, and so has who sends the runs: see network_folder.py. There one run is also sent to both
-nodes at once, which one of them has to refuse.
+nodes at once, which one of them has to refuse, and one node is lost with all that runs on it.
 """
 
 import argparse
@@ -43,6 +43,7 @@ GRID = ROOT / "build" / "smoke-grid"
 SHARED = (ROOT / "build", ROOT / ".snakemake")  # what jobs and their sender write
 PAPER, SEEDS = "yengikand2023", "0 1 2"
 PATIENCE = 3600  # seconds for the whole grid
+LOST = 30  # seconds after which a node that says nothing is given up
 sys.path.insert(0, str(ROOT / "tools"))
 
 CONFIGURATION = """\
@@ -124,11 +125,10 @@ def through_slurm(mounts: dict[str, Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     daemons: list[subprocess.Popen] = []
     try:
-        start(daemons, mounts)
+        slurmds = start(daemons, mounts)
         if mounts:
             send_twice([*mounts])
-        cut_off = {interrupt_grid(), finish_grid()}
-        check(cut_off)
+        check({interrupt_grid(), *finish_grid(slurmds, mounts)})
     finally:
         end_jobs()
         for daemon in reversed(daemons):
@@ -158,8 +158,8 @@ def install(more: list[str]) -> None:
     subprocess.run(["apt-get", *words], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def start(daemons: list[subprocess.Popen], mounts: dict[str, Path]) -> None:
-    """munged, slurmctld and slurmd, told in `daemons` as they start, and nodes that take jobs."""
+def start(daemons: list[subprocess.Popen], mounts: dict[str, Path]) -> dict[str, subprocess.Popen]:
+    """munged, slurmctld and a slurmd a node, told in `daemons` as they start; the slurmds."""
     for name in ("state", "profile"):
         (CLUSTER / name).mkdir(parents=True)
     CLUSTER.chmod(0o755)  # munged wants a folder that only its user can write to, open to all
@@ -183,12 +183,15 @@ def start(daemons: list[subprocess.Popen], mounts: dict[str, Path]) -> None:
         daemons.append(subprocess.Popen(munged, stdout=log, stderr=log))
         wait("munged", (CLUSTER / "munge.socket").exists)
         daemons.append(subprocess.Popen(["slurmctld", "-D"], stdout=log, stderr=log))
+        slurmds = {}
         for name in nodes:
             there = network_folder.command(name, mounts[name], SHARED) if mounts else []
-            daemons.append(subprocess.Popen([*there, "slurmd", "-D"], stdout=log, stderr=log))
+            slurmds[name] = subprocess.Popen([*there, "slurmd", "-D"], stdout=log, stderr=log)
+            daemons.append(slurmds[name])
     ready = ["idle"] * len(nodes)
     wait("cluster", lambda: told("sinfo", "--noheader", "--Node", "--format=%T").split() == ready)
     print(f"A SLURM cluster is up: {', '.join(nodes)}", flush=True)
+    return slurmds
 
 
 def configuration(nodes: list[str]) -> str:
@@ -205,6 +208,8 @@ def configuration(nodes: list[str]) -> str:
         key: max(1, int(found[name]) // len(nodes))
         for key, name in (("cpus", "CPUs"), ("memory", "RealMemory"))
     }
+    if len(nodes) > 1:
+        text += f"SlurmdTimeout={LOST}\n"
     return text + "".join(NODE.format(name=name, port=free_port(), **share) for name in nodes)
 
 
@@ -293,21 +298,27 @@ def slow_squeue() -> Path:
     return slow
 
 
-def finish_grid() -> Path:
-    """Send the runs again, kill one that is at work, wait for the end; the folder of that one."""
-    before, (done, _), victim = Counter(queue("all")), made_runs(), None
+def finish_grid(slurmds: dict[str, subprocess.Popen], mounts: dict[str, Path]) -> set[Path]:
+    """Send the runs again, kill one that is at work, lose a node where there are two, and wait for
+    the end; the folders of the runs that were cut off.
+    """
+    before, (done, _), killed, lost = Counter(queue("all")), made_runs(), None, None
     with grid_sent() as process:
         for _ in while_it_works(process):
-            if victim is None and len(list(GRID.glob("*/*/done.json"))) >= len(done) + 2:
-                victim = kill_one()
+            finished = len(list(GRID.glob("*/*/done.json")))
+            if killed is None and finished >= len(done) + 2:
+                killed = kill_one()
+            elif mounts and lost is None and finished >= 2 * number_of_runs() // 3:
+                lost = lose_one(slurmds, mounts)
     if process.returncode:
         sys.exit(f"The workflow ended with status {process.returncode}.")
-    if victim is None:
+    if killed is None or (mounts and lost is None):
         sys.exit("No job was caught in the middle of its run.")
     states = Counter(queue("all")) - before
     assert states["COMPLETED"] == number_of_runs() - len(done), f"jobs ended as {dict(states)}"
+    # SLURM itself sends the job of a lost node again, under its number.
     assert sum(states.values()) == number_of_runs() - len(done) + 1, f"jobs ended as {dict(states)}"
-    return victim
+    return {killed, lost} - {None}
 
 
 def while_it_works(process: subprocess.Popen) -> Iterator[None]:
@@ -344,19 +355,35 @@ def kill_one() -> Path | None:
     found = at_work()
     if found is None:
         return None
-    job, folder = found
+    job, _, folder = found
     subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
     print(f"Killed job {job}: {folder.name}", flush=True)
     return folder
 
 
-def at_work() -> tuple[str, Path] | None:
-    """A job whose chapter is being executed, and the folder of its run."""
+def lose_one(slurmds: dict[str, subprocess.Popen], mounts: dict[str, Path]) -> Path | None:
+    """SIGKILL to all of a node whose job executes a chapter; the folder of its run."""
+    found = at_work()
+    if found is None:
+        return None
+    job, node, folder = found
+    there = os.readlink(f"/proc/{slurmds[node].pid}/ns/uts")
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended, or is the kernel's own
+            if os.readlink(entry / "ns" / "uts") == there:
+                os.kill(int(entry.name), signal.SIGKILL)
+    network_folder.lose(mounts[node])
+    print(f"Lost {node} with job {job}: {folder.name}", flush=True)
+    return folder
+
+
+def at_work() -> tuple[str, str, Path] | None:
+    """A job whose chapter is being executed, its node, and the folder of its run."""
     logs = [log for log in GRID.glob("*/*/running.log") if "Executing Cell" in text_of(log)]
     jobs = told("squeue", "--noheader", "--states=R", "--format=%i %N") if logs else ""
     found = [line.split() for line in jobs.splitlines()]
     return next(
-        ((job[0], log.parent) for job in found for log in logs if belongs(log.parent, *job)), None
+        ((*job, log.parent) for job in found for log in logs if belongs(log.parent, *job)), None
     )
 
 
