@@ -1015,6 +1015,18 @@ def test_what_we_believe_of_rahman2021_is_what_the_records_say():
     assert 0 < differences.of_runs(vgg19, vote).low < 0.5 < differences.of_runs(vgg19, layer).low
 
 
+def test_votes_of_rahman2021_are_averages_of_the_runs_on_record():
+    """A member that was trained again for its weights could have come out otherwise."""
+    every = {run.run: run for run in records.read_all("rahman2021")}
+    votes = [run for run in every.values() if run.parameters["model"] == "fusion_vote"]
+    assert votes
+    for vote in votes:
+        members = [records.read_probabilities(every[m])[0] for m in vote.parameters["members"]]
+        np.testing.assert_allclose(
+            records.read_probabilities(vote)[0], np.mean(members, axis=0), atol=1e-6
+        )
+
+
 @pytest.mark.parametrize("epochs", [20, 30])
 def test_the_layer_of_rahman2021_learns_on_crops_that_its_members_know(epochs):
     """As its chapter tells below the curves: up to the epoch of VGG19's weights, not after it."""

@@ -481,6 +481,21 @@ def test_the_first_record_stays_where_versions_are_no_reason(kept):
     assert "stays" in note
 
 
+def test_a_run_on_members_that_came_out_otherwise_than_their_record_says_so(kept, tmp_path):
+    """Other threads or another processor: what is new does not stand on the network on record."""
+    starts, record = kept.train.started_otherwise, kept.record
+    members = {**record.parameters, "members": [record.run]}
+    new = record.model_copy(update={"run": "new", "parameters": members})
+    folders = (tmp_path / "work", tmp_path / "results")
+    kept({})
+    assert starts(new, *folders) == ""
+    shutil.rmtree(tmp_path / "work")
+    kept({}, metrics=kept.others)
+    there, here = (run["test"]["accuracy"] for run in (record.metrics, kept.others))
+    told = f"it starts from {record.run}, accuracy {here:.4f} here, {there:.4f} on record"
+    assert starts(new, *folders) == told
+
+
 def test_a_record_that_cannot_be_kept_fails_in_a_sentence(kept, monkeypatch, tmp_path):
     train, record = kept.train, kept.record
     run = {"name": "some", "paper": record.paper, "parameters": {}, "profiles": ["full"]}

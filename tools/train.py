@@ -99,7 +99,10 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
             else:
                 raise refused
             record = with_energy(read_record(run, Path(told["record"])), energy)
-            note = keep(record, work / "records", results)
+            said = (
+                keep(record, work / "records", results),
+                started_otherwise(record, work / "records", results),
+            )
             clean(runs / record.run)
         except (Failed, OSError, records.RecordError):
             for name in ("running.ipynb", "running.log"):
@@ -114,7 +117,7 @@ def train(run: dict, build: Path, results: Path, runs: Path, threads: int) -> di
             "accuracy": record.metrics["test"]["accuracy"],
             "training": record.timings["training"],
             "seconds": time.monotonic() - started,
-            "note": note,
+            "note": "; ".join(filter(None, said)),
         }
         shutil.rmtree(work)
         running.with_suffix(".log").unlink(missing_ok=True)
@@ -205,6 +208,22 @@ def keep(record: records.RunRecord, folder: Path, results: Path) -> str:
                 write_atomically(copy, path.read_bytes())
             put(Path(made) / record.paper, there)
     return note
+
+
+def started_otherwise(record: records.RunRecord, folder: Path, results: Path) -> str:
+    """What is to be said where a member of this network came out here unlike its own record: this
+    run does not stand on the network that is on record.
+    """
+    told = []
+    for name in record.parameters.get("members", ()):
+        paths = [place / record.paper / f"{name}.json" for place in (folder, results)]
+        if all(path.exists() for path in paths):
+            here, there = (records.read(path).metrics for path in paths)
+            if here != there:
+                pair = [run["test"]["accuracy"] for run in (here, there)]
+                numbers = "{:.4f} here, {:.4f} on record".format(*pair)
+                told.append(f"it starts from {name}, accuracy {numbers}")
+    return "; ".join(told)
 
 
 def put(made: Path, there: Path) -> None:

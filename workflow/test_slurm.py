@@ -10,12 +10,14 @@ machine that has a SLURM of its own is left alone.
 
 On a network, what is written (build, .snakemake) lies in a folder that each node has mounted for
 itself, and so has who sends the runs: see network_folder.py. There one run is also sent to both
-nodes at once, which one of them has to refuse, and one node is lost with all that runs on it.
+nodes at once, which one of them has to refuse, as a node has to refuse to send the grid a second
+time; and one node is lost with all that runs on it.
 """
 
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -42,6 +44,8 @@ ASKING = CLUSTER / "asking"  # while Snakemake asks for the states of its jobs
 GRID = ROOT / "build" / "smoke-grid"
 SHARED = (ROOT / "build", ROOT / ".snakemake")  # what jobs and their sender write
 PAPER, SEEDS = "yengikand2023", "0 1 2"
+ASKED = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", PAPER, "--seeds", SEEDS]
+SEND = [*ASKED, "--no-book", "--profile", str(CLUSTER / "profile")]
 PATIENCE = 3600  # seconds for the whole grid
 LOST = 30  # seconds after which a node that says nothing is given up
 sys.path.insert(0, str(ROOT / "tools"))
@@ -245,16 +249,13 @@ def number_of_runs() -> int:
 @cache
 def planned() -> list[dict]:
     """The grid's runs."""
-    command = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", PAPER]
-    return json.loads(told(*command, "--seeds", SEEDS, "--dry-run", "--json"))
+    return json.loads(told(*ASKED, "--dry-run", "--json"))
 
 
 @contextmanager
 def grid_sent(**more: str) -> Iterator[subprocess.Popen]:
     """The command that sends what is not made yet; interrupted, it is given once more."""
-    command = [sys.executable, "tools/reproduce.py", "--smoke", "--paper", PAPER]
-    command += ["--seeds", SEEDS, "--no-book", "--profile", str(CLUSTER / "profile")]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **more})
+    process = subprocess.Popen(SEND, cwd=ROOT, env={**os.environ, **more})
     try:
         yield process
     finally:
@@ -302,10 +303,13 @@ def finish_grid(slurmds: dict[str, subprocess.Popen], mounts: dict[str, Path]) -
     """Send the runs again, kill one that is at work, lose a node where there are two, and wait for
     the end; the folders of the runs that were cut off.
     """
-    before, (done, _), killed, lost = Counter(queue("all")), made_runs(), None, None
+    before, (done, _) = Counter(queue("all")), made_runs()
+    killed, lost, refused = None, None, False
     with grid_sent() as process:
         for _ in while_it_works(process):
             finished = len(list(GRID.glob("*/*/done.json")))
+            if mounts and not refused and finished > len(done):
+                refused = send_again_from(*next(iter(mounts.items())))
             if killed is None and finished >= len(done) + 2:
                 killed = kill_one()
             elif mounts and lost is None and finished >= 2 * number_of_runs() // 3:
@@ -319,6 +323,17 @@ def finish_grid(slurmds: dict[str, subprocess.Popen], mounts: dict[str, Path]) -
     # SLURM itself sends the job of a lost node again, under its number.
     assert sum(states.values()) == number_of_runs() - len(done) + 1, f"jobs ended as {dict(states)}"
     return {killed, lost} - {None}
+
+
+def send_again_from(node: str, mount: Path) -> bool:
+    """The grid is at work already, which a node is told, too."""
+    there = network_folder.command(node, mount, SHARED)
+    second = subprocess.run([*there, *SEND], cwd=ROOT, capture_output=True, text=True)
+    refused = r"Another make reproduce is at work in this folder \(process \d+ on sender\)"
+    assert second.returncode, second.stdout
+    assert re.search(refused, second.stderr), second.stderr
+    print(f"{node} does not send the grid a second time", flush=True)
+    return True
 
 
 def while_it_works(process: subprocess.Popen) -> Iterator[None]:
